@@ -1,0 +1,286 @@
+"""The one table of metrics: name, unit, formula, better direction, OpenTelemetry name, and how a trial gives it.
+
+Tools disagree on terms; here TPOT is (latency - TTFT) / (OSL - 1) of one request, as in vLLM (AIPerf calls that
+ITL), and ITL is the distribution of the gaps between tokens. A trial gives a metric as raw values, one a
+repetition where there are repetitions, or none with a reason; means and intervals are the reader's.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from phasewatt import roofline
+from phasewatt.records import Outcome, Phase, PhaseEnergy, PhaseRun, Scope, Trial
+
+
+class Better(enum.Enum):
+    """Which way an improvement goes."""
+
+    LOWER = "lower"
+    HIGHER = "higher"
+    NEITHER = "neither"
+
+
+class Ceilings(NamedTuple):
+    """What this machine was measured to do at best."""
+
+    matmul_flop_per_s: float
+    read_bytes_per_s: float
+
+
+class Context(NamedTuple):
+    """What a metric is asked about beside the trial itself."""
+
+    scope: Scope | None = None  # which power figures count; None: no power metric is asked for
+    ceilings: Ceilings | None = None
+
+
+class Readings(NamedTuple):
+    """Values of one metric in one trial. None at all: see reason."""
+
+    values: tuple[float, ...]
+    reason: str | None = None
+    half_width: float | None = None  # stated uncertainty of a value that has no repetitions
+
+
+class Metric(NamedTuple):
+    """One row of the table."""
+
+    name: str
+    unit: str
+    formula: str
+    better: Better
+    read: Callable[[Trial, Context], Readings]
+    phase: Phase | None = None
+    otel: str | None = None  # name in OpenTelemetry's semantic conventions for generative AI
+    scoped: bool = False  # one reading a power scope
+
+    def of(self, trial: Trial, context: Context | None = None) -> Readings:
+        """This metric of `trial`; no values, and the reason, where it has none."""
+        if trial.outcome is not Outcome.OK:
+            return Readings((), f"trial {trial.outcome.value}: {trial.reason}")
+        return self.read(trial, context or Context())
+
+
+def _ttft(trial: Trial, context: Context) -> Readings:
+    return _of_requests(trial, lambda run: [first * 1e-9 for first in (run.first_token_ns or ())[run.warmup :]])
+
+
+def _tpot(trial: Trial, context: Context) -> Readings:
+    return _of_requests(trial, lambda run: [sum(gaps) * 1e-9 / len(gaps) for gaps in run.gaps_ns or () if gaps])
+
+
+def _itl(trial: Trial, context: Context) -> Readings:
+    return _of_requests(trial, lambda run: [gap * 1e-9 for gaps in run.gaps_ns or () for gap in gaps])
+
+
+def _of_requests(trial: Trial, values: Callable[[PhaseRun], Iterable[float]]) -> Readings:
+    run = trial.run_of(Phase.REQUEST)
+    if run is None:
+        return Readings((), "no request was run")
+    found = tuple(values(run))
+    return Readings(found, None if found else "the request has a single token, or its tokens were not timed")
+
+
+def _durations(phase: Phase, value: Callable[[PhaseRun, float], float]) -> Callable[[Trial, Context], Readings]:
+    """One value a repetition from its host time in seconds."""
+
+    def read(trial: Trial, context: Context) -> Readings:
+        run = trial.run_of(phase)
+        if run is None:
+            return Readings((), f"{phase.value} was not run")
+        return Readings(tuple(value(run, span.duration_s) for span in run.spans()))
+
+    return read
+
+
+def _device(phase: Phase, value: Callable[[PhaseRun, float], float]) -> Callable[[Trial, Context], Readings]:
+    """One value a profiled repetition from its device-busy time in seconds."""
+
+    def read(trial: Trial, context: Context) -> Readings:
+        run = trial.run_of(phase)
+        if run is None or not run.device_busy_ns:
+            reason = None if run is None else run.device_busy_reason
+            return Readings((), reason or f"{phase.value}: device time was not taken")
+        return Readings(tuple(value(run, busy * 1e-9) for busy in run.device_busy_ns))
+
+    return read
+
+
+def _launch_overhead(phase: Phase) -> Callable[[Trial, Context], Readings]:
+    def read(trial: Trial, context: Context) -> Readings:
+        run = trial.run_of(phase)
+        if run is None or not run.device_busy_ns:
+            return _device(phase, _seconds)(trial, context)
+        busy_s = sorted(run.device_busy_ns)[len(run.device_busy_ns) // 2] * 1e-9
+        return Readings(tuple(1 - busy_s / span.duration_s for span in run.spans()))
+
+    return read
+
+
+def _seconds(run: PhaseRun, duration_s: float) -> float:
+    return duration_s
+
+
+def _per_step(run: PhaseRun, duration_s: float) -> float:
+    return duration_s / (run.kv_end - run.kv_start)
+
+
+def _rate(run: PhaseRun, duration_s: float) -> float:
+    return run.tokens / duration_s
+
+
+def _joules(
+    phase: Phase, per: Callable[[Trial, PhaseEnergy], float], adjusted: bool = False
+) -> Callable[[Trial, Context], Readings]:
+    """Energy of a phase's window divided by `per`, gross or less the idle baseline."""
+
+    def read(trial: Trial, context: Context) -> Readings:
+        energy, reason = _energy_of(trial, phase, context.scope)
+        if energy is None:
+            return Readings((), reason)
+        joules = energy.idle_adjusted_j if adjusted else energy.energy_j
+        if joules is None:
+            return Readings((), (energy.idle_reason if adjusted else energy.reason) or "no reason was recorded")
+        count = per(trial, energy)
+        if not count:
+            return Readings((), "the window holds nothing to divide by")
+        return Readings((joules / count,), None, (energy.temporal_uncertainty_j or 0.0) / count)
+
+    return read
+
+
+def _watts(phase: Phase, adjusted: bool = False) -> Callable[[Trial, Context], Readings]:
+    return _joules(phase, lambda trial, energy: energy.window_s, adjusted)
+
+
+def _peak_watts(phase: Phase) -> Callable[[Trial, Context], Readings]:
+    def read(trial: Trial, context: Context) -> Readings:
+        energy, reason = _energy_of(trial, phase, context.scope)
+        if energy is None or energy.peak_power_w is None:
+            return Readings((), reason if energy is None else energy.reason)
+        return Readings((energy.peak_power_w,))
+
+    return read
+
+
+def _energy_of(trial: Trial, phase: Phase, scope: Scope | None) -> tuple[PhaseEnergy | None, str]:
+    for energy in trial.energy:
+        if energy.phase is phase and energy.scope is scope:
+            return energy, ""
+    if not trial.energy:
+        return None, trial.energy_reason or "no power sensor"
+    return None, f"{phase.value} was not metered on scope {scope.value if scope else 'none'}"
+
+
+def _repetitions(trial: Trial, energy: PhaseEnergy) -> float:
+    return energy.repetitions
+
+
+def _sequences(trial: Trial, energy: PhaseEnergy) -> float:
+    return energy.repetitions * (trial.work.task.batch if trial.work else 1)
+
+
+def _tokens(trial: Trial, energy: PhaseEnergy) -> float:
+    return energy.tokens
+
+
+def _output_tokens(trial: Trial, energy: PhaseEnergy) -> float:
+    return _sequences(trial, energy) * (trial.work.task.output_tokens if trial.work else 1)
+
+
+def _host_memory(trial: Trial, context: Context) -> Readings:
+    return _bytes(trial, None if trial.memory is None else trial.memory.host_peak_bytes)
+
+
+def _accelerator_memory(trial: Trial, context: Context) -> Readings:
+    return _bytes(trial, None if trial.memory is None else trial.memory.accelerator_peak_bytes)
+
+
+def _bytes(trial: Trial, peak: int | None) -> Readings:
+    if peak is None:
+        return Readings((), (trial.memory.reason if trial.memory else None) or "memory was not measured")
+    return Readings((float(peak),))
+
+
+def _utilisation(phase: Phase, of_memory: bool) -> Callable[[Trial, Context], Readings]:
+    """Share of a measured ceiling that the analytic FLOPs or bytes of a phase reach, over host time."""
+
+    def read(trial: Trial, context: Context) -> Readings:
+        run = trial.run_of(phase)
+        if run is None or trial.work is None:
+            return Readings((), f"{phase.value} was not run")
+        if context.ceilings is None:
+            return Readings((), "this device's ceilings have not been measured")
+        task, dtype = trial.work.task, trial.work.dtype
+        if of_memory:
+            share = roofline.phase_bytes(task, dtype, phase, run.kv_start, run.kv_end)
+            ceiling = context.ceilings.read_bytes_per_s
+        else:
+            share = roofline.phase_flops(task, phase, run.kv_start, run.kv_end)
+            ceiling = context.ceilings.matmul_flop_per_s
+        return Readings(tuple(share / span.duration_s / ceiling for span in run.spans()))
+
+    return read
+
+
+_LOWER, _HIGHER, _NEITHER = Better.LOWER, Better.HIGHER, Better.NEITHER
+_PRE, _DEC, _REQ = Phase.PREFILL, Phase.DECODE, Phase.REQUEST
+_GROSS = "gross energy of the window"
+_ADJUSTED = "(gross energy - mean idle power, model loaded, x window)"
+_MFU = (
+    "analytic FLOPs (2 per multiply-add, causal attention, head for the last position) / host time / "
+    "measured matrix-product rate of the dtype"
+)
+_MBU = (
+    "analytic bytes (weights once a pass, KV cache read and its new part written) / host time / "
+    "measured matrix-vector read bandwidth"
+)
+
+_ROWS = (
+    Metric("ttft", "s", "request start to first token on the host", _LOWER, _ttft, _REQ,
+           "gen_ai.server.time_to_first_token"),
+    Metric("tpot", "s", "(latency - TTFT) / (OSL - 1)", _LOWER, _tpot, _REQ, "gen_ai.server.time_per_output_token"),
+    Metric("itl", "s", "gap between consecutive tokens on the host", _LOWER, _itl, _REQ),
+    Metric("e2e_latency", "s", "request start to last token on the host", _LOWER, _durations(_REQ, _seconds), _REQ,
+           "gen_ai.server.request.duration"),
+    Metric("prefill_latency", "s", "host time of one prefill", _LOWER, _durations(_PRE, _seconds), _PRE),
+    Metric("decode_step_latency", "s", "host time of N decode steps / N", _LOWER, _durations(_DEC, _per_step), _DEC),
+    Metric("prefill_rate", "token/s", "batch x ISL / host time", _HIGHER, _durations(_PRE, _rate), _PRE),
+    Metric("prefill_rate_device", "token/s", "batch x ISL / device-busy time", _HIGHER, _device(_PRE, _rate), _PRE),
+    Metric("decode_rate", "token/s", "batch x steps / host time", _HIGHER, _durations(_DEC, _rate), _DEC),
+    Metric("decode_rate_device", "token/s", "batch x steps / device-busy time", _HIGHER, _device(_DEC, _rate), _DEC),
+    Metric("prefill_launch_overhead", "1", "1 - device-busy time / host time", _LOWER, _launch_overhead(_PRE), _PRE),
+    Metric("decode_launch_overhead", "1", "1 - device-busy time / host time", _LOWER, _launch_overhead(_DEC), _DEC),
+    Metric("prefill_energy", "J", f"{_GROSS} / prefills", _LOWER, _joules(_PRE, _repetitions), _PRE, None, True),
+    Metric("prefill_energy_adjusted", "J", f"{_ADJUSTED} / prefills", _LOWER,
+           _joules(_PRE, _repetitions, True), _PRE, None, True),
+    Metric("decode_token_energy", "J/token", f"{_GROSS} / decoded tokens, batch included", _LOWER,
+           _joules(_DEC, _tokens), _DEC, None, True),
+    Metric("decode_token_energy_adjusted", "J/token", f"{_ADJUSTED} / decoded tokens, batch included", _LOWER,
+           _joules(_DEC, _tokens, True), _DEC, None, True),
+    Metric("request_energy", "J", f"{_GROSS} / requests (one a sequence)", _LOWER,
+           _joules(_REQ, _sequences), _REQ, None, True),
+    Metric("request_energy_adjusted", "J", f"{_ADJUSTED} / requests (one a sequence)", _LOWER,
+           _joules(_REQ, _sequences, True), _REQ, None, True),
+    Metric("request_token_energy", "J/token", f"{_GROSS} / (requests x OSL)", _LOWER,
+           _joules(_REQ, _output_tokens), _REQ, None, True),
+    Metric("idle_power", "W", f"{_GROSS} / window, model loaded", _NEITHER, _watts(Phase.IDLE), Phase.IDLE, None, True),
+    Metric("prefill_power", "W", f"{_GROSS} / window", _NEITHER, _watts(_PRE), _PRE, None, True),
+    Metric("prefill_power_adjusted", "W", f"{_ADJUSTED} / window", _NEITHER, _watts(_PRE, True), _PRE, None, True),
+    Metric("prefill_power_peak", "W", "largest value in the window", _NEITHER, _peak_watts(_PRE), _PRE, None, True),
+    Metric("decode_power", "W", f"{_GROSS} / window", _NEITHER, _watts(_DEC), _DEC, None, True),
+    Metric("decode_power_adjusted", "W", f"{_ADJUSTED} / window", _NEITHER, _watts(_DEC, True), _DEC, None, True),
+    Metric("decode_power_peak", "W", "largest value in the window", _NEITHER, _peak_watts(_DEC), _DEC, None, True),
+    Metric("request_power", "W", f"{_GROSS} / window", _NEITHER, _watts(_REQ), _REQ, None, True),
+    Metric("host_memory_peak", "B", "peak resident set of the model's process", _LOWER, _host_memory),
+    Metric("accelerator_memory_peak", "B", "peak allocated by the engine", _LOWER, _accelerator_memory),
+    Metric("prefill_mfu", "1", _MFU, _HIGHER, _utilisation(_PRE, False), _PRE),
+    Metric("decode_mfu", "1", _MFU, _HIGHER, _utilisation(_DEC, False), _DEC),
+    Metric("prefill_mbu", "1", _MBU, _HIGHER, _utilisation(_PRE, True), _PRE),
+    Metric("decode_mbu", "1", _MBU, _HIGHER, _utilisation(_DEC, True), _DEC),
+)  # fmt: skip
+
+METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ROWS}

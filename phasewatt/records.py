@@ -1,0 +1,375 @@
+"""The records that flow from board to collector: frozen, raw, and strictly decoded.
+
+Units are SI and stand in the names. A missing value is `None`, never 0; a neighbouring `*reason` says why.
+Times in ns are readings of the host's monotonic clock and mean something on that boot of that host only;
+`*_unix_s` are wall-clock labels.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Positive = Annotated[int, Meta(ge=1, le=2**53)]
+Nanoseconds = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Duration = Annotated[int, Meta(ge=1, le=2**63 - 1)]  # in ns; what took no time was not measured
+Step = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+Label = Annotated[str, Meta(max_length=256)]
+Text = Annotated[str, Meta(max_length=4096)]
+
+
+class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all records: immutable, and an unknown field is an error, not a surprise later."""
+
+
+class Phase(enum.Enum):
+    """A part of the work that is timed and metered by itself."""
+
+    IDLE = "idle"  # model loaded, nothing asked: the baseline that idle-adjusted energy subtracts
+    PREFILL = "prefill"  # the whole prompt in one pass, up to the first token
+    DECODE = "decode"  # one token a step, from a stated depth of the KV cache
+    REQUEST = "request"  # prefill and every decode step, as a client would see it
+
+
+class Scope(enum.Enum):
+    """What a power figure covers. Figures of unlike scopes are never ranked against each other."""
+
+    GPU_BOARD = "gpu-board"
+    CPU_PACKAGE = "cpu-package"
+    MODULE = "module"
+    BOARD_INPUT = "board-input"
+    WALL = "wall"
+    COMPUTE = "compute"  # derived: GPU boards + CPU packages and their DRAM
+
+
+class Reading(enum.Enum):
+    """What one value of a power sensor is."""
+
+    INSTANT = "instant"  # watts at one moment
+    AVERAGE = "average"  # watts averaged by the sensor over a window longer than its period
+    COUNTER = "counter"  # joules since some start
+
+
+class Kind(enum.Enum):
+    """The kinds of record that a board sends in batches."""
+
+    TRIAL = "trial"
+    TRACE = "trace"
+    TELEMETRY = "telemetry"
+    EVENT = "event"
+
+
+class Outcome(enum.Enum):
+    """How a cell of a suite ended."""
+
+    OK = "ok"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class Experts(Record, frozen=True):
+    """The mixture-of-experts part of an architecture."""
+
+    count: Positive
+    per_token: Positive
+    intermediate_size: Positive
+    shared_intermediate_size: Count = 0
+
+
+class Architecture(Record, frozen=True):
+    """The shape of a decoder-only transformer; `name` is a label and no part of its identity."""
+
+    name: Label
+    family: Label  # the Hugging Face model_type
+    hidden_size: Positive
+    layers: Positive
+    heads: Positive
+    kv_heads: Positive
+    head_dim: Positive
+    intermediate_size: Positive
+    vocab_size: Positive
+    max_position: Positive
+    tied_embeddings: bool = False
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    rope_theta: float = 10000.0
+    norm_eps: float = 1e-5
+    experts: Experts | None = None
+
+
+class Task(Record, frozen=True):
+    """What is asked of any model of one architecture; see `identity.task_id`."""
+
+    architecture: Architecture
+    batch: Positive
+    prompt_tokens: Positive
+    prompt_digest: Label  # sha256 over the token ids, see prompt.digest
+    output_tokens: Positive  # forced: no early end of text
+
+
+class Weights(Record, frozen=True):
+    """Which numbers fill the architecture."""
+
+    source: Label  # "random:SEED", "path:DIR", "hub:OWNER/NAME@REVISION", or the engine's own word
+    parameters: Positive
+    digest: Label | None = None  # sha256 over names and values; None: drawn on the device, or not read
+    drawn_on: Label | None = None  # "cpu": identical everywhere; "device": same distribution only
+
+
+class Work(Record, frozen=True):
+    """A task with its weights and their representation; see `identity.work_id`."""
+
+    task: Task
+    weights: Weights
+    dtype: Label
+    quantization: Label | None = None
+
+
+class Conditions(Record, frozen=True):
+    """How a trial was run: settings first, then what was observed meanwhile."""
+
+    engine: Label
+    mode: Label  # eager, graph or compiled
+    accelerator: Label  # "cpu", "cuda"
+    processor: Label | None  # name of the GPU, or of the CPU where that does the work
+    attention: Label | None = None
+    tf32: bool | None = None
+    threads: Positive | None = None
+    parallelism: Label = "single"
+    power_mode: Label | None = None
+    power_limit_w: float | None = None
+    governor: Label | None = None
+    versions: dict[str, Label] = {}
+    simulated: bool = False  # a fake engine or a replayed meter had a part in it
+    clock_hz: tuple[Count | None, Count | None] = (None, None)  # processor clock before, after
+    temperature_c: tuple[float | None, float | None] = (None, None)  # before, after
+    other_cpu_load: float | None = None  # cores kept busy by other processes just before
+    other_gpu_processes: Count | None = None
+    throttled: tuple[Label, ...] | None = None  # None: this host does not tell
+    marks: tuple[Label, ...] = ()  # what a reader must know, such as "not alone: 1.3 cores busy"
+
+
+class Span(Record, frozen=True):
+    """A stretch of monotonic time that belongs to one phase, and the tokens processed in it."""
+
+    phase: Phase
+    start_ns: Nanoseconds
+    end_ns: Nanoseconds
+    tokens: Count
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return (self.end_ns - self.start_ns) * 1e-9
+
+
+class PhaseRun(Record, frozen=True):
+    """Every repetition of one phase, raw, in columns; the first `warmup` of them are not evidence."""
+
+    phase: Phase
+    starts_ns: tuple[Nanoseconds, ...]
+    durations_ns: tuple[Duration, ...]  # host time, from before the first call to after the sync
+    warmup: Count
+    tokens: Count  # by one repetition, all sequences of the batch together
+    kv_start: Count  # tokens in the KV cache of a sequence when a repetition starts ...
+    kv_end: Count  # ... and when it ends
+    steady: bool
+    steady_reason: Text
+    device_busy_ns: tuple[Duration, ...] | None = None  # of separately profiled repetitions
+    device_busy_reason: Text | None = None
+    first_token_ns: tuple[Nanoseconds, ...] | None = None  # REQUEST: start to first token, per repetition
+    gaps_ns: tuple[tuple[Nanoseconds, ...], ...] | None = None  # REQUEST: between tokens, per steady repetition
+
+    def __post_init__(self) -> None:
+        if len(self.starts_ns) != len(self.durations_ns) or self.warmup > len(self.starts_ns):
+            raise ValueError("starts_ns and durations_ns must be of one length, and warmup within it")
+        if self.phase is not Phase.IDLE and self.kv_end <= self.kv_start:
+            raise ValueError(f"{self.phase.value}: kv_end must be above kv_start")
+
+    def spans(self) -> Iterator[Span]:
+        """The repetitions that are evidence, in order."""
+        for start, duration in list(zip(self.starts_ns, self.durations_ns, strict=True))[self.warmup :]:
+            yield Span(phase=self.phase, start_ns=start, end_ns=start + duration, tokens=self.tokens)
+
+    @property
+    def window(self) -> Span | None:
+        """From the first steady repetition's start to the last one's end; None if there is none."""
+        spans = list(self.spans())
+        if not spans:
+            return None
+        tokens = self.tokens * len(spans)
+        return Span(phase=self.phase, start_ns=spans[0].start_ns, end_ns=spans[-1].end_ns, tokens=tokens)
+
+
+class PhaseEnergy(Record, frozen=True):
+    """The energy of one phase's window on one scope, with what the verdict rests on."""
+
+    phase: Phase
+    scope: Scope
+    source: Label  # which sensor, e.g. "nvml.instant"
+    reading: Reading
+    rails: tuple[Label, ...]
+    window_s: float
+    repetitions: Count
+    tokens: Count
+    energy_j: float | None  # gross, of the whole window; None: see reason
+    reason: Text | None
+    idle_adjusted_j: float | None  # less idle power times the window; None: see idle_reason
+    idle_reason: Text | None
+    mean_power_w: float | None
+    peak_power_w: float | None
+    distinct_updates: Count
+    longest_gap_s: float | None
+    temporal_uncertainty_j: float | None  # half-width: when the sensor looked
+    systematic_uncertainty_j: float | None  # half-width: the sensor's gain, which no repetition shows
+
+
+class MemoryUse(Record, frozen=True):
+    """Peak memory while a trial ran."""
+
+    host_peak_bytes: Count | None  # resident set of the process that held the model
+    accelerator_peak_bytes: Count | None
+    reason: Text | None = None  # why a figure is None
+
+
+class Trial(Record, frozen=True):
+    """One piece of work measured once on one host."""
+
+    device: Identifier
+    campaign: Label
+    suite: Label
+    cell: Label
+    agent_version: Label
+    boot_id: Label
+    started_unix_s: float
+    started_ns: Nanoseconds
+    outcome: Outcome
+    reason: Text | None  # why not OK
+    work: Work | None  # None: the cell failed before its architecture was known
+    conditions: Conditions
+    runs: tuple[PhaseRun, ...] = ()
+    memory: MemoryUse | None = None
+    energy: tuple[PhaseEnergy, ...] = ()  # summary, so that a lost trace loses no number
+    energy_reason: Text | None = None  # why `energy` is empty
+    traces: tuple[Label, ...] = ()  # record ids, in order
+
+    def run_of(self, phase: Phase) -> PhaseRun | None:
+        """The repetitions of `phase`, or None if it was not run."""
+        return next((run for run in self.runs if run.phase is phase), None)
+
+
+class Series(Record, frozen=True):
+    """A column of numbers as integer steps: value[i] = scale * (sum of the steps up to i).
+
+    A `None` step is a missing value; the next step counts from the last value that was there.
+    """
+
+    name: Label
+    unit: Label
+    scale: Annotated[float, Meta(gt=0, le=1e6)]
+    steps: tuple[Step | None, ...]
+
+
+def _check_columns(time: Series, values: Iterable[Series]) -> None:
+    if time.scale != 1e-9 or None in time.steps:
+        raise ValueError("the time column must be whole ns without holes")
+    if any(len(column.steps) != len(time.steps) for column in values):
+        raise ValueError("all columns must be as long as the time column")
+
+
+class Channel(Record, frozen=True):
+    """What one column of a trace is a reading of."""
+
+    name: Label  # "gpu0", "package-0", "VDD_IN"
+    scope: Scope
+    reading: Reading
+    source: Label
+    gain_uncertainty: float  # relative, of the sensor; 0.05 is 5 %
+    parts_of_total: bool = True  # False: shown, but inside another channel or not known
+
+
+class Trace(Record, frozen=True):
+    """Power samples taken while a trial ran; long ones come in several parts."""
+
+    device: Identifier
+    boot_id: Label
+    meter: Label
+    part: Count
+    parts: Positive
+    simulated: bool
+    time: Series  # unit "s", monotonic
+    channels: tuple[Channel, ...]
+    values: tuple[Series, ...]  # one a channel, unit "W" or "J"
+
+    def __post_init__(self) -> None:
+        _check_columns(self.time, self.values)
+        if len(self.channels) != len(self.values):
+            raise ValueError("a trace must have one column a channel")
+
+
+class Telemetry(Record, frozen=True):
+    """A board's state over a stretch of time, about once a second, in columns of equal length."""
+
+    device: Identifier
+    boot_id: Label
+    started_unix_s: float
+    time: Series  # unit "s", monotonic
+    values: tuple[Series, ...]
+
+    def __post_init__(self) -> None:
+        _check_columns(self.time, self.values)
+
+
+class Event(Record, frozen=True):
+    """Something that happened to the agent and that an operator may ask about later."""
+
+    device: Identifier
+    boot_id: Label
+    time_unix_s: float
+    name: Label
+    message: Text
+    fields: dict[str, Label] = {}
+
+
+class GpuFacts(Record, frozen=True):
+    """One GPU as its driver names it."""
+
+    index: Count
+    name: Label
+    uuid: Label | None
+    memory_bytes: Count | None
+    power_limit_w: float | None
+
+
+class SensorFacts(Record, frozen=True):
+    """A meter that was tried on a host, and what it said."""
+
+    meter: Label
+    usable: bool
+    reason: Text  # what it reads, or why it cannot
+    channels: tuple[Channel, ...] = ()
+
+
+class HostFacts(Record, frozen=True):
+    """A host and what it can measure."""
+
+    device: Identifier
+    hostname: Label
+    model: Label | None  # board or machine as its firmware names it
+    architecture: Label  # x86_64, aarch64
+    operating_system: Label
+    kernel: Label
+    python: Label
+    agent_version: Label
+    cpu_model: Label | None
+    cpu_count: Positive
+    memory_bytes: Positive
+    boot_id: Label
+    gpus: tuple[GpuFacts, ...] = ()
+    sensors: tuple[SensorFacts, ...] = ()
+    versions: dict[str, Label] = {}

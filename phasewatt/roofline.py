@@ -1,0 +1,122 @@
+"""What an architecture asks of the hardware: parameters, memory, and per phase FLOPs and bytes. Pure.
+
+A multiply-add counts as two FLOPs. Attention is counted causally, so each new token meets itself and all before it;
+the language-model head runs for the last position only, as every engine here asks of it. Norms, rotary embedding and
+activation functions are left out (under 1 % of the FLOPs of any preset).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from phasewatt.errors import ConfigInvalid
+from phasewatt.records import Architecture, Phase, Task
+
+BYTES_PER_ELEMENT: Mapping[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def element_bytes(dtype: str) -> int:
+    """Bytes of one element of `dtype`.
+
+    Raises:
+        ConfigInvalid: unknown dtype.
+    """
+    if dtype not in BYTES_PER_ELEMENT:
+        raise ConfigInvalid(f"dtype: expected one of {', '.join(BYTES_PER_ELEMENT)}, got {dtype!r}")
+    return BYTES_PER_ELEMENT[dtype]
+
+
+def parameter_count(shape: Architecture) -> int:
+    """All parameters, tied embeddings counted once."""
+    embeddings = shape.vocab_size * shape.hidden_size * (1 if shape.tied_embeddings else 2)
+    return embeddings + shape.layers * (_attention(shape) + _ffn_total(shape) + _norms(shape)) + shape.hidden_size
+
+
+def weight_bytes(shape: Architecture, dtype: str) -> int:
+    """Memory of all parameters in bytes."""
+    return parameter_count(shape) * element_bytes(dtype)
+
+
+def kv_bytes_per_token(shape: Architecture, dtype: str) -> int:
+    """Memory that one token of one sequence takes in the KV cache, in bytes."""
+    return 2 * shape.layers * shape.kv_heads * shape.head_dim * element_bytes(dtype)
+
+
+def needed_bytes(task: Task, dtype: str) -> int:
+    """Memory that a task needs at least: weights, KV cache, and the widest activations of its prefill."""
+    shape = task.architecture
+    sequences = task.batch * (task.prompt_tokens + task.output_tokens)
+    widest = max(2 * shape.intermediate_size, (shape.heads + 2 * shape.kv_heads) * shape.head_dim)
+    activations = task.batch * task.prompt_tokens * (widest + 2 * shape.hidden_size) + task.batch * shape.vocab_size
+    return (
+        weight_bytes(shape, dtype)
+        + sequences * kv_bytes_per_token(shape, dtype)
+        + activations * element_bytes(dtype)
+    )
+
+
+def phase_flops(task: Task, phase: Phase, kv_start: int, kv_end: int) -> int:
+    """FLOPs of one repetition of `phase` that takes every sequence's KV cache from `kv_start` to `kv_end` tokens."""
+    shape = task.architecture
+    tokens = kv_end - kv_start
+    passes = _passes(phase, tokens, task)
+    linear = 2 * (shape.layers * (_attention(shape) + _ffn_active(shape))) * tokens
+    context = (kv_start + 1 + kv_end) * tokens // 2  # sum of kv_start + 1 ... kv_end
+    attention = 4 * shape.layers * shape.heads * shape.head_dim * context
+    head = 2 * shape.hidden_size * shape.vocab_size * passes
+    return task.batch * (linear + attention + head)
+
+
+def phase_bytes(task: Task, dtype: str, phase: Phase, kv_start: int, kv_end: int) -> int:
+    """Bytes that one repetition must move at least: weights once a pass, the KV cache read and its new part written."""
+    shape = task.architecture
+    tokens = kv_end - kv_start
+    passes = _passes(phase, tokens, task)
+    matrices = shape.layers * (_attention(shape) + _ffn_active(shape)) + shape.hidden_size * shape.vocab_size
+    weights = matrices * element_bytes(dtype) * passes
+    per_pass = tokens // passes
+    read = sum(kv_start + per_pass * index for index in range(passes))
+    cache = kv_bytes_per_token(shape, dtype) * task.batch * (read + tokens)
+    return weights + cache
+
+
+def _passes(phase: Phase, tokens: int, task: Task) -> int:
+    """Forward passes of one repetition."""
+    if phase is Phase.PREFILL:
+        return 1
+    if phase is Phase.DECODE:
+        return tokens
+    raise ValueError(f"{phase.value} is a mixture of passes; count its phases")
+
+
+def _attention(shape: Architecture) -> int:
+    heads = shape.heads * shape.head_dim
+    kv = 2 * shape.kv_heads * shape.head_dim
+    bias = heads + kv if shape.qkv_bias else 0
+    return shape.hidden_size * (heads + kv) + bias + heads * shape.hidden_size
+
+
+def _ffn_total(shape: Architecture) -> int:
+    if shape.experts is None:
+        return 3 * shape.hidden_size * shape.intermediate_size
+    return _ffn_mixture(shape, shape.experts.count)
+
+
+def _ffn_active(shape: Architecture) -> int:
+    """Feed-forward parameters that one token meets."""
+    if shape.experts is None:
+        return 3 * shape.hidden_size * shape.intermediate_size
+    return _ffn_mixture(shape, shape.experts.per_token)
+
+
+def _ffn_mixture(shape: Architecture, experts: int) -> int:
+    assert shape.experts is not None
+    mixture = shape.experts
+    shared_gate = shape.hidden_size if mixture.shared_intermediate_size else 0
+    router = shape.hidden_size * mixture.count + shared_gate
+    widths = experts * mixture.intermediate_size + mixture.shared_intermediate_size
+    return router + 3 * shape.hidden_size * widths
+
+
+def _norms(shape: Architecture) -> int:
+    return 2 * shape.hidden_size + (2 * shape.head_dim if shape.qk_norm else 0)
