@@ -1,0 +1,128 @@
+"""A model on the bench: the engine's process with the right model loaded and the right prompt set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from agent.cells import Cell
+from agent.orders import Described, Load, Loaded, Prompt, Question, Ready, Resolve
+from agent.worker_process import WorkerProcess
+from phasewatt import prompt, roofline
+from phasewatt.errors import DoesNotFit, EngineFailed
+from phasewatt.records import Task, Weights, Work
+
+_RESERVE_BYTES = 512 * 1024 * 1024  # the engine's own code and buffers
+_DESCRIBE_S = 600.0  # importing torch from an SD card, or fetching weights
+_LOAD_S = 1800.0
+_PROMPT_S = 120.0
+
+Expected = TypeVar("Expected")
+
+
+class Placed(NamedTuple):
+    """What lies on the bench."""
+
+    described: Described
+    work: Work
+    threads: int | None
+    tf32: bool | None
+
+
+class Bench:
+    """Keeps one engine's process, and in it one model, for as long as the cells ask for the same."""
+
+    def __init__(self, stopping: Callable[[], bool], progress: Callable[[str], None]) -> None:
+        self._stopping = stopping
+        self._progress = progress
+        self._worker: WorkerProcess | None = None
+        self._key: tuple[str, ...] = ()
+        self._described: Described | None = None
+        self._loaded: Loaded | None = None
+
+    def place(self, cell: Cell) -> Placed:
+        """Load the model and set the prompt of `cell`.
+
+        Raises:
+            EngineFailed: the engine cannot do it.
+            DoesNotFit: it needs more memory or positions than there are; both figures are given.
+        """
+        described = self._describe(cell)
+        task = _task(cell, described)
+        _check_fit(task, cell.dtype, described)
+        loaded = self._load(cell, described)
+        self._progress("setting the prompt")
+        order = Prompt(seed=cell.prompt_seed, batch=cell.batch, tokens=cell.prompt_tokens, threads=cell.threads)
+        ready = self.ask(order, Ready, _PROMPT_S)
+        weights = Weights(
+            source=loaded.weights_source,
+            parameters=loaded.parameters,
+            digest=loaded.weights_digest,
+            drawn_on=loaded.drawn_on,
+        )
+        return Placed(described, Work(task=task, weights=weights, dtype=cell.dtype), ready.threads, loaded.tf32)
+
+    def ask(self, question: Question, answer: type[Expected], limit_s: float) -> Expected:
+        """See `WorkerProcess.ask`."""
+        if self._worker is None:
+            raise EngineFailed("no engine is running")
+        return self._worker.ask(question, answer, limit_s)
+
+    def clear(self) -> None:
+        """End the engine's process, and with it all memory that it held."""
+        if self._worker is not None:
+            self._worker.close()
+        self._worker, self._key, self._described, self._loaded = None, (), None, None
+
+    def _describe(self, cell: Cell) -> Described:
+        key = (cell.engine, cell.model, cell.weights, cell.dtype, cell.attention, cell.accelerator)
+        if key != self._key or self._described is None:
+            self.clear()
+            self._progress(f"starting engine {cell.engine}")
+            self._worker = WorkerProcess(cell.engine, self._stopping)
+            order = Resolve(model=cell.model, weights=cell.weights, accelerator=cell.accelerator)
+            self._described = self.ask(order, Described, _DESCRIBE_S)
+            self._key = key
+        return self._described
+
+    def _load(self, cell: Cell, described: Described) -> Loaded:
+        if self._loaded is None:
+            self._progress(f"loading {described.architecture.name} in {cell.dtype}")
+            order = Load(
+                architecture=described.architecture,
+                weights=cell.weights,
+                dtype=cell.dtype,
+                mode=cell.mode,
+                attention=cell.attention,
+                accelerator=described.accelerator,
+            )
+            self._loaded = self.ask(order, Loaded, _LOAD_S)
+        return self._loaded
+
+
+def _task(cell: Cell, described: Described) -> Task:
+    shape = described.architecture
+    ids = prompt.token_ids(cell.prompt_seed, cell.batch, cell.prompt_tokens, shape.vocab_size)
+    return Task(
+        architecture=shape,
+        batch=cell.batch,
+        prompt_tokens=cell.prompt_tokens,
+        prompt_digest=prompt.digest(ids),
+        output_tokens=cell.output_tokens,
+    )
+
+
+def _check_fit(task: Task, dtype: str, described: Described) -> None:
+    """Raise DoesNotFit, with both figures, before anything is loaded."""
+    shape = task.architecture
+    length = task.prompt_tokens + task.output_tokens
+    if length > shape.max_position:
+        raise DoesNotFit(f"{length} tokens are more than the {shape.max_position} positions of {shape.name}")
+    needed = roofline.needed_bytes(task, dtype) + _RESERVE_BYTES
+    free = described.memory_free_bytes
+    if free is not None and needed > free:
+        raise DoesNotFit(
+            f"{shape.name} in {dtype} with {task.batch} x {length} tokens needs {needed / 1e9:.1f} GB, "
+            f"{free / 1e9:.1f} GB are free on {described.processor or described.accelerator}: "
+            "choose a smaller model, dtype or batch"
+        )

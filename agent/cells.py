@@ -1,0 +1,132 @@
+"""Suites: TOML files that say which cells to measure and how long; a list of values in a cell is a sweep."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from phasewatt import settings
+from phasewatt.errors import ConfigInvalid
+
+Positive = Annotated[int, Meta(ge=1, le=2**31)]
+Seconds = Annotated[float, Meta(ge=0)]
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class Measure(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a cell is measured."""
+
+    repetitions: Positive = 6
+    window_s: Seconds = 3.0  # a phase's steady window lasts at least this long where there is power to meter ...
+    unmetered_window_s: Seconds = 1.0  # ... and this long where there is none
+    limit_s: Seconds = 60.0  # a phase's window ends after this, whatever the repetitions
+    warmup_limit_s: Seconds = 15.0
+    idle_s: Seconds = 3.0
+    decode_steps: Positive = 64  # of a decode repetition, at most the output length
+    profile_repetitions: Positive = 3
+    rate_hz: Annotated[float, Meta(gt=0, le=100)] = 10.0
+
+
+class Cell(Struct, frozen=True, forbid_unknown_fields=True):
+    """One piece of work under one set of settings."""
+
+    prompt_tokens: Positive
+    output_tokens: Annotated[int, Meta(ge=2, le=2**31)]
+    model: Name = "smollm2-135m"  # a preset; not read where the weights bring their own configuration
+    weights: Name = "random:7"
+    dtype: Name = "float32"
+    engine: Name = "transformers"
+    mode: Name = "eager"
+    attention: Name = "sdpa"
+    accelerator: Name = "auto"
+    batch: Positive = 1
+    threads: Positive | None = None
+    prompt_seed: Annotated[int, Meta(ge=0)] = 1
+
+    @property
+    def label(self) -> str:
+        """What tells this cell from the others of a suite."""
+        model = self.model if self.weights.startswith("random:") else self.weights
+        threads = "" if self.threads is None else f" threads={self.threads}"
+        work = f"{model} {self.weights} {self.dtype} batch={self.batch} {self.prompt_tokens}/{self.output_tokens}"
+        how = f"{self.engine} {self.mode} {self.attention} {self.accelerator}"
+        return f"{work} {how}{threads} seed={self.prompt_seed}"
+
+
+class Suite(Struct, frozen=True):
+    """A named list of cells."""
+
+    name: str
+    about: str
+    measure: Measure
+    cells: tuple[Cell, ...]
+
+    @property
+    def digest(self) -> str:
+        """Id of what this suite measures, whatever it is called."""
+        content = msgspec.json.encode([self.measure, [cell.label for cell in self.cells]])
+        return hashlib.sha256(content).hexdigest()[:16]
+
+
+class _File(Struct, frozen=True, forbid_unknown_fields=True):
+    """A suite file as written: every key of a cell may hold one value or a list of them."""
+
+    about: str
+    cells: Annotated[list[dict[str, Any]], Meta(min_length=1)]
+    measure: Measure = Measure()
+    defaults: dict[str, Any] = {}
+
+
+def shipped() -> dict[str, Suite]:
+    """The suites that come with the agent, by name."""
+    files = [f for f in resources.files("agent.suites").iterdir() if f.name.endswith(".toml")]
+    names = sorted(f.name.removesuffix(".toml") for f in files)
+    return {name: load(name, {}) for name in names}
+
+
+def load(name_or_path: str, overrides: Mapping[str, Any]) -> Suite:
+    """The shipped suite of that name, or the suite in that file, with `overrides` in every cell.
+
+    Raises:
+        ConfigInvalid: no such suite, or a key or value in it is wrong.
+    """
+    is_file = name_or_path.endswith(".toml")
+    path = Path(name_or_path) if is_file else resources.files("agent.suites") / f"{name_or_path}.toml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        if is_file:
+            raise ConfigInvalid(f"suite: cannot read {name_or_path}: {error}") from error
+        raise ConfigInvalid(
+            f"suite: no suite {name_or_path!r}; known: {', '.join(shipped())}, or the path of a .toml file"
+        ) from error
+    name = Path(name_or_path).stem if is_file else name_or_path
+    return parse(name, text, overrides, origin=Path(str(path)).name)
+
+
+def parse(name: str, text: str, overrides: Mapping[str, Any], origin: str) -> Suite:
+    """The suite in `text`; lists are swept in the order of the cell's keys.
+
+    Raises:
+        ConfigInvalid: as `load`.
+    """
+    file = settings.parse(text, _File, origin)
+    cells = [
+        settings.convert(values, Cell, origin, f"cells[{index}]")
+        for index, written in enumerate(file.cells)
+        for values in _swept({**file.defaults, **written, **overrides})
+    ]
+    return Suite(name=name, about=file.about, measure=file.measure, cells=tuple(dict.fromkeys(cells)))
+
+
+def _swept(written: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    choices = [value if isinstance(value, list) else [value] for value in written.values()]
+    for values in itertools.product(*choices):
+        yield dict(zip(written, values, strict=True))

@@ -1,0 +1,87 @@
+"""Engines: what runs a model. One file an engine, one visible table, imported only when selected.
+
+An engine lives in the worker process. Adding one: a file, a line in `ENGINES`, a parameter of the contract suite.
+"""
+
+from __future__ import annotations
+
+import importlib
+from array import array
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from agent.orders import Described, Load, Loaded, Resolve
+from phasewatt.errors import ConfigInvalid
+from phasewatt.records import MemoryUse
+
+ENGINES: Mapping[str, str] = {
+    "transformers": "agent.engines.transformers:Transformers",
+    "fake": "agent.engines.fake:Fake",
+}
+
+
+class Engine(Protocol):
+    """Runs one model, one phase at a time. A token is the engine's own handle, [batch, 1].
+
+    `describe`, `load` and `set_prompt` may take their time. `prefill`, `decode_one` and `sync` are the hot path: they may
+    return before the device is done, except `sync`. Errors are `EngineFailed`, or become so within `guarded`.
+    """
+
+    simulated: bool
+
+    def describe(self, order: Resolve) -> Described:
+        """The processor that would run the model, its free memory, versions, and the architecture."""
+
+    def load(self, order: Load) -> Loaded:
+        """Bring the weights to the processor."""
+
+    def set_prompt(self, ids: array[int], batch: int) -> None:
+        """Place token ids, row-major [batch, tokens], on the processor; the cache is empty afterwards."""
+
+    def reset(self) -> None:
+        """Empty the KV cache."""
+
+    def prefill(self) -> Any:
+        """Run the whole prompt on an empty cache; the first new token, [batch, 1]."""
+
+    def decode_one(self, token: Any) -> Any:
+        """Append `token` to the cache and give the next one, [batch, 1]; end of text is ignored."""
+
+    def crop(self, depth: int) -> None:
+        """Drop cache entries beyond `depth` tokens a sequence."""
+
+    def sync(self) -> None:
+        """Wait until the device has done all that was asked."""
+
+    def device_busy_ns(self, work: Callable[[], None]) -> int:
+        """Time in ns that the device was busy during `work`, by a profiler.
+
+        Raises:
+            EngineFailed: this processor has no device time of its own, or no profiler.
+        """
+
+    def guarded(self) -> AbstractContextManager[None]:
+        """Turns the back-end's own errors into `EngineFailed` or `DoesNotFit`; wraps loops, never spans."""
+
+    def reset_peak_memory(self) -> None:
+        """Let `memory` count from now on."""
+
+    def memory(self) -> MemoryUse:
+        """Peak memory since it was reset."""
+
+    def close(self) -> None:
+        """Free the model."""
+
+
+def create(name: str) -> Engine:
+    """A new engine of that name.
+
+    Raises:
+        ConfigInvalid: no such engine.
+    """
+    if name not in ENGINES:
+        raise ConfigInvalid(f"engine: no engine {name!r}; known: {', '.join(ENGINES)}")
+    module, _, factory = ENGINES[name].partition(":")
+    engine: Engine = getattr(importlib.import_module(module), factory)()
+    return engine

@@ -1,0 +1,106 @@
+"""An engine without a model: it waits as long as a stated device would take. For tests and for trying things out.
+
+Whatever it measures is marked simulated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from array import array
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from agent import memory, models
+from agent.orders import Described, Load, Loaded, Resolve
+from phasewatt import roofline
+from phasewatt.errors import EngineFailed
+from phasewatt.records import MemoryUse
+
+_FLOP_PER_S = 20e12
+_BYTES_PER_S = 200e9
+_LAUNCH_S = 20e-6
+
+
+class Fake:
+    """See `Engine`; a token is the depth of the cache."""
+
+    simulated = True
+
+    def __init__(self) -> None:
+        self._weight_bytes = 0
+        self._parameters = 0
+        self._batch = self._tokens = self._depth = 0
+
+    def describe(self, order: Resolve) -> Described:
+        """See `Engine.describe`."""
+        if not order.weights.startswith("random:"):
+            raise EngineFailed(f"engine fake has no use for weights {order.weights!r}; expected random:SEED")
+        return Described(
+            architecture=models.preset(order.model),
+            accelerator="fake",
+            processor="simulated",
+            memory_free_bytes=memory.available_bytes(),
+            memory_total_bytes=memory.total_bytes(),
+            versions={},
+            simulated=True,
+        )
+
+    def load(self, order: Load) -> Loaded:
+        """See `Engine.load`."""
+        self._parameters = roofline.parameter_count(order.architecture)
+        self._weight_bytes = roofline.weight_bytes(order.architecture, order.dtype)
+        return Loaded(
+            parameters=self._parameters,
+            weights_source=order.weights,
+            weights_digest=None,
+            drawn_on="nowhere",
+            seconds=0.0,
+            tf32=None,
+        )
+
+    def set_prompt(self, ids: array[int], batch: int) -> None:
+        """See `Engine.set_prompt`."""
+        self._batch, self._tokens, self._depth = batch, len(ids) // batch, 0
+
+    def reset(self) -> None:
+        """See `Engine.reset`."""
+        self._depth = 0
+
+    def prefill(self) -> int:
+        """See `Engine.prefill`."""
+        self._depth = self._tokens
+        time.sleep(_LAUNCH_S + 2 * self._parameters * self._batch * self._tokens / _FLOP_PER_S)
+        return self._depth
+
+    def decode_one(self, token: int) -> int:
+        """See `Engine.decode_one`."""
+        self._depth += 1
+        time.sleep(_LAUNCH_S + self._weight_bytes / _BYTES_PER_S)
+        return self._depth
+
+    def crop(self, depth: int) -> None:
+        """See `Engine.crop`."""
+        self._depth = min(self._depth, depth)
+
+    def sync(self) -> None:
+        """See `Engine.sync`."""
+
+    def device_busy_ns(self, work: Callable[[], None]) -> int:
+        """See `Engine.device_busy_ns`."""
+        raise EngineFailed("engine fake has no device")
+
+    def guarded(self) -> AbstractContextManager[None]:
+        """See `Engine.guarded`."""
+        return contextlib.nullcontext()
+
+    def reset_peak_memory(self) -> None:
+        """See `Engine.reset_peak_memory`."""
+        memory.reset_peak()
+
+    def memory(self) -> MemoryUse:
+        """See `Engine.memory`."""
+        return MemoryUse(host_peak_bytes=memory.peak_bytes(), accelerator_peak_bytes=None, reason="simulated")
+
+    def close(self) -> None:
+        """See `Engine.close`."""

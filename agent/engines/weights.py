@@ -1,0 +1,68 @@
+"""Random weights: drawn from (seed, name), identical on every host up to `DRAWN_ON_CPU_LIMIT` parameters.
+
+Raw PCG64 words, whose stream numpy guarantees, become 16-bit integers, and these become a uniform distribution by one
+exact subtraction and one correctly rounded product. Normal variates would depend on each platform's logarithm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import numpy
+import torch
+
+DRAWN_ON_CPU_LIMIT = 1_500_000_000 * 11 // 10  # "1.5B" models have up to a tenth more
+DEVIATION = 0.02  # the initializer_range of every family here
+_HALF_RANGE = DEVIATION * math.sqrt(3)  # of a uniform distribution with that deviation
+_LEVELS = 1 << 16
+_PIECE = 1 << 22  # values; a multiple of the 4 in each 64-bit word
+
+
+def fill(model: torch.nn.Module, seed: int) -> tuple[str | None, str]:
+    """Fill `model` in place; its digest, and where the numbers were drawn ("cpu" or "device")."""
+    parameters = dict(model.named_parameters())
+    if sum(p.numel() for p in parameters.values()) > DRAWN_ON_CPU_LIMIT:
+        _fill_on_device(parameters, seed)
+        return None, "device"
+    for name, parameter in parameters.items():
+        _fill_on_cpu(parameter.data.view(-1), name, seed)
+    return digest(model), "cpu"
+
+
+def digest(model: torch.nn.Module) -> str:
+    """SHA-256 over the names and little-endian values of all parameters, in order of name."""
+    total = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        values = parameter.data.cpu().contiguous().view(torch.uint8)
+        total.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}\n".encode())
+        total.update(values.reshape(-1).numpy().data)
+    return total.hexdigest()
+
+
+def _fill_on_cpu(values: torch.Tensor, name: str, seed: int) -> None:
+    """Fill the flat `values` of one parameter piece by piece, so that boards need no second copy of it."""
+    if _is_norm(name):
+        values.fill_(1.0)
+        return
+    entropy = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    source = numpy.random.PCG64(int.from_bytes(entropy, "little"))
+    for piece in values.split(_PIECE):  # type: ignore[no-untyped-call]
+        words = source.random_raw(math.ceil(piece.numel() / 4)).astype("<u8", copy=False)
+        levels = words.view("<u2")[: piece.numel()].astype(numpy.float32)
+        levels -= (_LEVELS - 1) / 2
+        levels *= numpy.float32(_HALF_RANGE / (_LEVELS / 2))
+        piece.copy_(torch.from_numpy(levels))
+
+
+def _fill_on_device(parameters: dict[str, torch.nn.Parameter], seed: int) -> None:
+    for index, (name, parameter) in enumerate(sorted(parameters.items())):
+        if _is_norm(name):
+            parameter.data.fill_(1.0)
+            continue
+        generator = torch.Generator(parameter.device).manual_seed(seed * 1_000_003 + index)
+        parameter.data.uniform_(-_HALF_RANGE, _HALF_RANGE, generator=generator)
+
+
+def _is_norm(name: str) -> bool:
+    return "norm" in name.rsplit(".", 2)[-2]

@@ -1,0 +1,138 @@
+"""This host: what it is, and what state it is in. Read from the kernel's files under an injected root."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+import phasewatt
+from agent import memory, meters
+from agent.gpus import Gpus
+from phasewatt.messages import Clock
+from phasewatt.records import HostFacts
+
+_MODEL_FILES = ("proc/device-tree/model", "sys/class/dmi/id/product_name")
+_GOVERNOR = "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
+_CPU_CLOCK = "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"  # kHz
+_BOOT_ID = "proc/sys/kernel/random/boot_id"
+
+
+class Observation(NamedTuple):
+    """State of the host at one moment."""
+
+    clock_hz: int | None
+    temperature_c: float | None
+    throttled: frozenset[str] | None
+
+
+class Host:
+    """Facts and state of one host."""
+
+    def __init__(self, device: str, root: Path = Path("/"), gpus: Gpus | None = None) -> None:
+        self.device = device
+        self.gpus = gpus or Gpus()
+        self._root = root
+        self.boot_id = _text(root / _BOOT_ID) or "unknown"
+        self.governor = _text(root / _GOVERNOR)
+        self._zones = sorted((root / "sys/class/thermal").glob("thermal_zone*/temp"))
+
+    def facts(self) -> HostFacts:
+        """What this host is and what its meters say."""
+        driver = self.gpus.driver()
+        return HostFacts(
+            device=self.device,
+            hostname=socket.gethostname(),
+            model=next(filter(None, (_text(self._root / name) for name in _MODEL_FILES)), None),
+            architecture=platform.machine(),
+            operating_system=_os_name(),
+            kernel=platform.release(),
+            python=platform.python_version(),
+            agent_version=phasewatt.__version__,
+            cpu_model=memory.cpu_model(),
+            cpu_count=os.cpu_count() or 1,
+            memory_bytes=memory.total_bytes(),
+            boot_id=self.boot_id,
+            gpus=self.gpus.facts(),
+            sensors=meters.try_all(),
+            versions={"driver": driver} if driver else {},
+        )
+
+    def observe(self, accelerator: str) -> Observation:
+        """Clock, temperature and throttling of what does the work."""
+        if accelerator == "cuda":
+            return Observation(self.gpus.clock_hz(), self.gpus.temperature_c(), self.gpus.throttled())
+        khz = _text(self._root / _CPU_CLOCK)
+        return Observation(int(khz) * 1000 if khz else None, self.temperature_c(), None)
+
+    def temperature_c(self) -> float | None:
+        """Hottest thermal zone; None where there is none, or none answers."""
+        found = [_text(zone) for zone in self._zones]  # a gated zone answers EAGAIN
+        return max((int(text) / 1000 for text in found if text), default=None)
+
+    def clock(self) -> Clock:
+        """Whether the kernel holds the wall clock to be synchronised."""
+        return Clock(synchronised=_synchronised(), offset_bound_s=None)
+
+
+def busy_cores(seconds: float, sleep: Callable[[float], None] = time.sleep) -> float:
+    """Cores kept busy on this host over the next `seconds`."""
+    before = psutil.cpu_times()
+    sleep(seconds)
+    after = psutil.cpu_times()
+    idle = sum(getattr(after, name, 0.0) - getattr(before, name, 0.0) for name in ("idle", "iowait"))
+    total = sum(after) - sum(before) - _counted_twice(after) + _counted_twice(before)
+    return float(max(0.0, 1 - idle / total) * (os.cpu_count() or 1)) if total > 0 else 0.0
+
+
+def device_id(state: Path, asked: str | None) -> str:
+    """The name of this board: as asked, else as kept in the state directory, else made of the host's name once."""
+    file = state / "device"
+    if asked:
+        return asked
+    with contextlib.suppress(OSError):
+        return file.read_text(encoding="ascii").strip()
+    name = "".join(c if c.isascii() and c.isalnum() else "-" for c in socket.gethostname()).strip("-") or "host"
+    made = f"{name[:48]}-{secrets.token_hex(2)}"
+    file.write_text(made + "\n", encoding="ascii")
+    return made
+
+
+def _counted_twice(times: object) -> float:
+    """Guest time, which the kernel also counts as user time."""
+    return float(getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0))
+
+
+def _synchronised() -> bool | None:
+    """The kernel's own word, by adjtimex(2): bit STA_UNSYNC of its status is clear."""
+    import ctypes  # noqa: PLC0415 - costs a megabyte that not every command needs
+
+    buffer = (ctypes.c_byte * 512)()  # struct timex is 208 bytes; modes = 0 only reads
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "adjtimex"):
+        return None
+    state = libc.adjtimex(ctypes.byref(buffer))
+    return None if state < 0 else state != 5  # TIME_ERROR
+
+
+def _os_name() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return platform.system()
+
+
+def _text(path: Path) -> str | None:
+    """Content of a small file of the kernel, or None if it is absent, gated or forbidden."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
+    except OSError:
+        return None

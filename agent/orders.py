@@ -1,0 +1,125 @@
+"""What the runner asks of the worker process, and what it answers: one JSON line each."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from phasewatt.records import Architecture, MemoryUse, Phase
+
+
+class Order(Struct, frozen=True, tag=True, kw_only=True):
+    """Base of the orders."""
+
+
+class Resolve(Order, frozen=True):
+    """Which processor and architecture would `model` run with?"""
+
+    model: str  # preset, or "" where the weights bring their own config.json
+    weights: str  # random:SEED, path:DIR, hub:OWNER/NAME[@REVISION]
+    accelerator: str  # auto, cpu, cuda
+
+
+class Load(Order, frozen=True):
+    """Bring this model into memory."""
+
+    architecture: Architecture
+    weights: str
+    dtype: str
+    mode: str
+    attention: str
+    accelerator: str
+
+
+class Prompt(Order, frozen=True):
+    """Set the prompt, and the number of CPU threads, for the next repetitions."""
+
+    seed: int
+    batch: int
+    tokens: int
+    threads: int | None
+
+
+class Repeat(Order, frozen=True):
+    """Repeat a phase back to back, at least `repetitions` times and `seconds` long, at most `limit_s` long."""
+
+    phase: Phase
+    repetitions: int
+    seconds: float
+    limit_s: float
+    depth: int = 0  # DECODE: tokens in the cache before each repetition
+    steps: int = 0  # DECODE: steps a repetition; REQUEST: output tokens
+
+
+class Profile(Order, frozen=True):
+    """Device-busy time of a phase, `repetitions` times, in a pass of its own."""
+
+    phase: Phase
+    repetitions: int
+    depth: int = 0
+    steps: int = 0
+
+
+class MeasureMemory(Order, frozen=True):
+    """Peak memory since the prompt was set."""
+
+
+class Described(Order, frozen=True):
+    """Answer to Resolve."""
+
+    architecture: Architecture
+    accelerator: str
+    processor: str | None
+    memory_free_bytes: int | None
+    memory_total_bytes: int | None
+    versions: dict[str, str]
+    simulated: bool
+
+
+class Loaded(Order, frozen=True):
+    """Answer to Load."""
+
+    parameters: int
+    weights_source: str
+    weights_digest: str | None
+    drawn_on: str | None
+    seconds: float
+    tf32: bool | None
+
+
+class Ready(Order, frozen=True):
+    """Answer to Prompt."""
+
+    threads: int | None
+
+
+class Repeated(Order, frozen=True):
+    """Answer to Repeat: raw times in ns, in the order they were taken."""
+
+    starts_ns: tuple[int, ...]
+    durations_ns: tuple[int, ...]
+    first_token_ns: tuple[int, ...] = ()  # REQUEST: from the start
+    gaps_ns: tuple[tuple[int, ...], ...] = ()  # REQUEST: between tokens
+
+
+class Profiled(Order, frozen=True):
+    """Answer to Profile: busy time of each repetition, or why there is none."""
+
+    busy_ns: tuple[int, ...] | None
+    reason: str | None
+
+
+class Memory(Order, frozen=True):
+    """Answer to MeasureMemory."""
+
+    use: MemoryUse
+
+
+class Refused(Order, frozen=True):
+    """Answer to any order that failed; `fits` is False where memory was the cause."""
+
+    message: str
+    fits: bool = True
+
+
+Question = Resolve | Load | Prompt | Repeat | Profile | MeasureMemory
+Answer = Described | Loaded | Ready | Repeated | Profiled | Memory | Refused

@@ -1,0 +1,1 @@
+"""The suites that come with the agent, as TOML files beside this one."""

@@ -1,0 +1,117 @@
+"""The child process that holds the engine: reads orders, runs them, answers. The daemon never imports torch; this does.
+
+Orders come as JSON lines on standard input; answers go to the descriptor that was standard output, which libraries
+that print can no longer reach.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from array import array
+from typing import IO
+
+import msgspec
+
+from agent import engines
+from agent.orders import (
+    Answer,
+    Load,
+    MeasureMemory,
+    Memory,
+    Prompt,
+    Question,
+    Ready,
+    Refused,
+    Repeat,
+    Resolve,
+)
+from agent.phases import Phases
+from phasewatt import prompt
+from phasewatt.errors import DoesNotFit, EngineFailed, PhasewattError
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Worker:
+    """Carries out orders on one engine."""
+
+    def __init__(self, engine: engines.Engine) -> None:
+        self._engine = engine
+        self._vocab_size = 0
+        self._phases: Phases | None = None
+
+    def answer(self, order: Question) -> Answer:
+        """What came of `order`.
+
+        Raises:
+            PhasewattError: it could not be carried out.
+        """
+        if isinstance(order, Resolve):
+            return self._engine.describe(order)
+        if isinstance(order, Load):
+            self._vocab_size = order.architecture.vocab_size
+            with self._engine.guarded():
+                return self._engine.load(order)
+        if isinstance(order, Prompt):
+            return self._set_prompt(order)
+        if isinstance(order, MeasureMemory):
+            return Memory(use=self._engine.memory())
+        if self._phases is None:
+            raise EngineFailed("a phase was asked for before a prompt was set")
+        if isinstance(order, Repeat):
+            return self._phases.repeat(order)
+        return self._phases.profile(order)
+
+    def _set_prompt(self, order: Prompt) -> Ready:
+        def context(tokens: int) -> array[int]:
+            return prompt.token_ids(order.seed, order.batch, tokens, self._vocab_size)
+
+        threads = _set_threads(order.threads)
+        self._engine.reset_peak_memory()
+        with self._engine.guarded():
+            self._phases = Phases(self._engine, context, order.batch, order.tokens)
+        return Ready(threads=threads)
+
+
+def serve(engine_name: str, orders: IO[bytes], answers: IO[bytes]) -> None:
+    """Answer orders until the stream ends."""
+    decoder = msgspec.json.Decoder(Question)
+    worker: Worker | None = None
+    for line in orders:
+        try:
+            worker = worker or Worker(engines.create(engine_name))
+            answer = worker.answer(decoder.decode(line))
+        except PhasewattError as error:
+            answer = Refused(message=str(error), fits=not isinstance(error, DoesNotFit))
+        except Exception as error:  # an engine's library may raise anything; the campaign goes on without this cell
+            first = (str(error).strip() or "no message").splitlines()[0]
+            answer = Refused(message=f"{type(error).__name__}: {first}", fits=not isinstance(error, MemoryError))
+        answers.write(msgspec.json.encode(answer) + b"\n")
+        answers.flush()
+
+
+def _set_threads(threads: int | None) -> int | None:
+    """CPU threads that torch uses from now on; None where there is no torch to ask."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return threads
+    if threads is not None:
+        torch.set_num_threads(threads)
+    count: int = torch.get_num_threads()
+    return count
+
+
+def main() -> None:
+    """Entry point of the child: `python -m agent.worker ENGINE`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # no orphan keeps a GPU
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    serve(sys.argv[1], sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    main()

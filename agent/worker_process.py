@@ -1,0 +1,89 @@
+"""The parent's end of the worker: starts the child, puts questions to it, and survives its death."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from agent.orders import Answer, Question, Refused
+from phasewatt.errors import DoesNotFit, EngineFailed, Stopped
+
+_POLL_S = 0.5
+_SIGKILL = -9
+
+Expected = TypeVar("Expected")
+
+
+class WorkerProcess:
+    """One child process with one engine; `stopping` is asked twice a second whether to give up waiting."""
+
+    def __init__(self, engine: str, stopping: Callable[[], bool]) -> None:
+        self._engine = engine
+        self._stopping = stopping
+        self._decoder = msgspec.json.Decoder(Answer)
+        self._pending = bytearray()
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "agent.worker", engine],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"},
+        )
+
+    def ask(self, question: Question, answer: type[Expected], limit_s: float) -> Expected:
+        """The worker's answer.
+
+        Raises:
+            EngineFailed: it refused, died, or did not answer within `limit_s`.
+            DoesNotFit: memory was the cause.
+            Stopped: `stopping` said so.
+        """
+        line = self._exchange(msgspec.json.encode(question) + b"\n", time.monotonic() + limit_s)
+        reply = self._decoder.decode(line)
+        if isinstance(reply, Refused):
+            raise EngineFailed(reply.message) if reply.fits else DoesNotFit(reply.message)
+        if not isinstance(reply, answer):
+            raise EngineFailed(f"engine {self._engine} answered {type(reply).__name__}, not {answer.__name__}")
+        return reply
+
+    def close(self) -> None:
+        """End the child at once; it keeps nothing that is worth waiting for."""
+        self._child.kill()
+        self._child.wait()
+
+    def _exchange(self, order: bytes, deadline: float) -> bytes:
+        assert self._child.stdin is not None and self._child.stdout is not None
+        try:
+            self._child.stdin.write(order)
+            self._child.stdin.flush()
+        except OSError as error:
+            raise self._died() from error
+        while b"\n" not in self._pending:
+            if self._stopping():
+                raise Stopped("stopped while a cell was measured; the finished ones are kept")
+            if time.monotonic() > deadline:
+                raise EngineFailed(f"engine {self._engine} did not answer in time")
+            ready, _, _ = select.select([self._child.stdout], [], [], _POLL_S)
+            if ready:
+                self._receive(self._child.stdout.fileno())
+        line, _, self._pending = self._pending.partition(b"\n")
+        return bytes(line)
+
+    def _receive(self, pipe: int) -> None:
+        chunk = os.read(pipe, 1 << 16)
+        if not chunk:
+            raise self._died()
+        self._pending += chunk
+
+    def _died(self) -> EngineFailed:
+        code = self._child.wait()
+        if code == _SIGKILL:
+            return DoesNotFit("the engine's process was killed, as the kernel does when memory runs out")
+        return EngineFailed(f"the engine's process ended with code {code}")
