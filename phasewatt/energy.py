@@ -53,7 +53,7 @@ def samples_of(traces: Sequence[Trace], channel: int) -> list[Sample]:
 
 def updates_of(samples: Sequence[Sample]) -> list[Sample]:
     """The samples at which the sensor showed a new value: polling faster than it updates adds nothing."""
-    return [now for before, now in zip([None, *samples[:-1]], samples, strict=True) if _is_new(before, now)]
+    return [now for at, now in enumerate(samples) if at == 0 or samples[at - 1].value != now.value]
 
 
 def energy_j(samples: Sequence[Sample], span: Span, reading: Reading) -> Estimate:
@@ -112,9 +112,9 @@ def _of_channels(
     """The total of the chosen channels of one scope and reading over the run's window."""
     channels: list[Channel] = [traces[0].channels[index] for index in chosen]
     window = run.window
-    estimates = [] if window is None else [
-        energy_j(samples_of(traces, index), window, channels[0].reading) for index in chosen
-    ]
+    estimates = (
+        [] if window is None else [energy_j(samples_of(traces, index), window, channels[0].reading) for index in chosen]
+    )
     reason = _run_refusal(run, window) or next((e.reason for e in estimates if e.reason), None)
     total_j = None if reason else math.fsum(e.energy_j or 0.0 for e in estimates)
     window_s = 0.0 if window is None else window.duration_s
@@ -168,10 +168,6 @@ def _scopes(channels: Iterable[Channel]) -> list[Scope]:
     return list(dict.fromkeys(channel.scope for channel in channels if channel.parts_of_total))
 
 
-def _is_new(before: Sample | None, now: Sample) -> bool:
-    return before is None or before.value != now.value
-
-
 def _longest_gap_s(updates: Sequence[Sample], span: Span) -> float | None:
     """The longest time inside `span` without an update; None without any update."""
     if not updates:
@@ -199,9 +195,7 @@ def _refusal(
     return None
 
 
-def _from_power(
-    samples: Sequence[Sample], inside: Sequence[Sample], span: Span
-) -> tuple[float, float, float]:
+def _from_power(samples: Sequence[Sample], inside: Sequence[Sample], span: Span) -> tuple[float, float, float]:
     """Energy, peak power, and half-width of the energy, by trapezoids over instantaneous watts."""
     within = [sample for sample in samples if span.start_ns < sample.time_ns < span.end_ns]
     corners = [_at(samples, span.start_ns), *within, _at(samples, span.end_ns)]
@@ -212,9 +206,7 @@ def _from_power(
     return total, max(sample.value for sample in corners), half_width_j
 
 
-def _from_counter(
-    samples: Sequence[Sample], inside: Sequence[Sample], span: Span
-) -> tuple[float, float, float]:
+def _from_counter(samples: Sequence[Sample], inside: Sequence[Sample], span: Span) -> tuple[float, float, float]:
     """Energy, peak power, and half-width of the energy, by reading a joule counter at both edges."""
     updates = _with_last(updates_of(samples), samples[-1])
     total = _at(updates, span.end_ns).value - _at(updates, span.start_ns).value

@@ -61,7 +61,13 @@ class Metric(NamedTuple):
         """This metric of `trial`; no values, and the reason, where it has none."""
         if trial.outcome is not Outcome.OK:
             return Readings((), f"trial {trial.outcome.value}: {trial.reason}")
-        return self.read(trial, context or Context())
+        try:
+            readings = self.read(trial, context or Context())
+        except ZeroDivisionError:
+            return Readings((), "the trial states a time or a count of zero")
+        if not readings.values and readings.reason is None:
+            return Readings((), "no repetition counted as evidence")
+        return readings
 
 
 def _ttft(trial: Trial, context: Context) -> Readings:
@@ -79,7 +85,7 @@ def _itl(trial: Trial, context: Context) -> Readings:
 def _of_requests(trial: Trial, values: Callable[[PhaseRun], Iterable[float]]) -> Readings:
     run = trial.run_of(Phase.REQUEST)
     if run is None:
-        return Readings((), "no request was run")
+        return Readings((), "request was not run")
     found = tuple(values(run))
     return Readings(found, None if found else "the request has a single token, or its tokens were not timed")
 
@@ -102,7 +108,7 @@ def _device(phase: Phase, value: Callable[[PhaseRun, float], float]) -> Callable
     def read(trial: Trial, context: Context) -> Readings:
         run = trial.run_of(phase)
         if run is None or not run.device_busy_ns:
-            reason = None if run is None else run.device_busy_reason
+            reason = f"{phase.value} was not run" if run is None else run.device_busy_reason
             return Readings((), reason or f"{phase.value}: device time was not taken")
         return Readings(tuple(value(run, busy * 1e-9) for busy in run.device_busy_ns))
 

@@ -49,9 +49,7 @@ def needed_bytes(task: Task, dtype: str) -> int:
     widest = max(2 * shape.intermediate_size, (shape.heads + 2 * shape.kv_heads) * shape.head_dim)
     activations = task.batch * task.prompt_tokens * (widest + 2 * shape.hidden_size) + task.batch * shape.vocab_size
     return (
-        weight_bytes(shape, dtype)
-        + sequences * kv_bytes_per_token(shape, dtype)
-        + activations * element_bytes(dtype)
+        weight_bytes(shape, dtype) + sequences * kv_bytes_per_token(shape, dtype) + activations * element_bytes(dtype)
     )
 
 

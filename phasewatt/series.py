@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -29,7 +30,7 @@ def unpack(series: Series) -> list[float | None]:
 
 def pack_times(times_ns: Sequence[int]) -> Series:
     """Monotonic times in ns as a series in seconds with a step of one ns."""
-    steps = [now - before for before, now in zip([0, *times_ns[:-1]], times_ns, strict=True)]
+    steps = [now - before for before, now in itertools.pairwise([0, *times_ns])]
     return Series(name="time", unit="s", scale=1e-9, steps=tuple(steps))
 
 
