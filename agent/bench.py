@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 
 from agent.cells import Cell
 from agent.orders import Described, Load, Loaded, Prompt, Question, Ready, Resolve
+from agent.stopping import Stop
 from agent.worker_process import WorkerProcess
 from phasewatt import prompt, roofline
 from phasewatt.errors import DoesNotFit, EngineFailed
@@ -32,8 +33,8 @@ class Placed(NamedTuple):
 class Bench:
     """Keeps one engine's process, and in it one model, for as long as the cells ask for the same."""
 
-    def __init__(self, stopping: Callable[[], bool], progress: Callable[[str], None]) -> None:
-        self._stopping = stopping
+    def __init__(self, stop: Stop, progress: Callable[[str], None]) -> None:
+        self._stop = stop
         self._progress = progress
         self._worker: WorkerProcess | None = None
         self._key: tuple[str, ...] = ()
@@ -74,12 +75,17 @@ class Bench:
             self._worker.close()
         self._worker, self._key, self._described, self._loaded = None, (), None, None
 
+    @property
+    def pid(self) -> int | None:
+        """Process id of the engine's process; None while there is none."""
+        return None if self._worker is None else self._worker.pid
+
     def _describe(self, cell: Cell) -> Described:
         key = (cell.engine, cell.model, cell.weights, cell.dtype, cell.attention, cell.accelerator)
         if key != self._key or self._described is None:
             self.clear()
             self._progress(f"starting engine {cell.engine}")
-            self._worker = WorkerProcess(cell.engine, self._stopping)
+            self._worker = WorkerProcess(cell.engine, self._stop)
             order = Resolve(model=cell.model, weights=cell.weights, accelerator=cell.accelerator)
             self._described = self.ask(order, Described, _DESCRIBE_S)
             self._key = key

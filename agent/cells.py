@@ -23,7 +23,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=200)]
 class Measure(Struct, frozen=True, forbid_unknown_fields=True):
     """How a cell is measured."""
 
-    repetitions: Positive = 6
+    repetitions: Annotated[int, Meta(ge=3, le=4096)] = 6
     window_s: Seconds = 3.0  # a phase's steady window lasts at least this long where there is power to meter ...
     unmetered_window_s: Seconds = 1.0  # ... and this long where there is none
     limit_s: Seconds = 60.0  # a phase's window ends after this, whatever the repetitions

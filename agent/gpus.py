@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from phasewatt.records import GpuFacts
@@ -61,12 +62,9 @@ class Gpus:
         """Memory in use on the first GPU."""
         return self._of_first(lambda device: int(self._nvml.nvmlDeviceGetMemoryInfo(device).used))
 
-    def processes(self) -> int | None:
-        """Compute processes on all GPUs."""
-        counts = [
-            self._ask(lambda device=device: len(self._nvml.nvmlDeviceGetComputeRunningProcesses(device)))
-            for device in self._devices
-        ]
+    def processes(self, besides: int | None = None) -> int | None:
+        """Compute processes on all GPUs, not counting process id `besides`."""
+        counts = [self._ask(partial(self._processes_on, device, besides)) for device in self._devices]
         known = [count for count in counts if count is not None]
         return sum(known) if known else None
 
@@ -74,6 +72,9 @@ class Gpus:
         """What holds the first GPU back now."""
         bits = self._of_first(lambda device: int(self._nvml.nvmlDeviceGetCurrentClocksEventReasons(device)))
         return None if bits is None else frozenset(name for bit, name in _THROTTLES.items() if bits & bit)
+
+    def _processes_on(self, device: Any, besides: int | None) -> int:
+        return sum(p.pid != besides for p in self._nvml.nvmlDeviceGetComputeRunningProcesses(device))
 
     def _opened(self) -> list[Any]:
         def devices() -> list[Any]:

@@ -53,8 +53,8 @@ class Phases:
         """Repetitions back to back."""
         watches: list[Stopwatch] = []
         once = self._prepared(order.phase, order.depth, order.steps)
-        began = time.monotonic()
         with self._engine.guarded(), _no_garbage_collection():
+            began = time.monotonic()
             while _go_on(order, len(watches), time.monotonic() - began):
                 watches.append(once())
         return _answer(order.phase, watches)

@@ -15,6 +15,7 @@ from agent.cells import Cell, Measure
 from agent.host import Host, Observation, busy_cores
 from agent.orders import MeasureMemory, Memory, Profile, Profiled, Repeat, Repeated
 from agent.sampler import Recording, Sampler
+from agent.stopping import Stop
 from phasewatt import codec, energy, identity
 from phasewatt.errors import DoesNotFit, EngineFailed, MeterUnavailable
 from phasewatt.records import Conditions, Kind, MemoryUse, Outcome, Phase, PhaseRun, Trace, Trial, Work
@@ -61,8 +62,11 @@ class _Shape(NamedTuple):
 class Runner:
     """Measures cells, one after another."""
 
-    def __init__(self, host: Host, bench: Bench, metering: Metering, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self, host: Host, bench: Bench, metering: Metering, stop: Stop, progress: Callable[[str], None]
+    ) -> None:
         self._host = host
+        self._stop = stop
         self._bench = bench
         self._metering = metering
         self._progress = progress
@@ -73,7 +77,7 @@ class Runner:
         Raises:
             Stopped: asked to end; the cell is not finished.
         """
-        attempt = _Attempt(self._host, cell, plan)
+        attempt = _Attempt(self._host, cell, plan, self._bench.pid)
         try:
             attempt.placed = self._bench.place(cell)
             self._measure(attempt)
@@ -94,7 +98,7 @@ class Runner:
                 attempt.runs.append(self._phase(phase, attempt, metered=sampler is not None))
                 attempt.observe()
             if sampler is not None:
-                time.sleep(_BRACKET_S)
+                self._stop.pause(_BRACKET_S)
         finally:
             attempt.recording = None if sampler is None else sampler.stop()
         attempt.runs = [self._profiled(run, attempt) for run in attempt.runs]
@@ -115,9 +119,9 @@ class Runner:
     def _idle(self, measure: Measure) -> PhaseRun:
         """The baseline: model loaded, nothing asked."""
         self._progress("idle baseline")
-        time.sleep(_BRACKET_S)
+        self._stop.pause(_BRACKET_S)
         start_ns = time.monotonic_ns()
-        time.sleep(measure.idle_s)
+        self._stop.pause(measure.idle_s)
         return PhaseRun(
             phase=Phase.IDLE,
             starts_ns=(start_ns,),
@@ -138,7 +142,9 @@ class Runner:
         self._progress(f"{phase.value}: measuring")
         window_s = measure.window_s if metered else measure.unmetered_window_s
         window = self._repeat(phase, shape, measure.repetitions, window_s, measure.limit_s)
-        verdict = steady.judge(window.durations_ns, rule._replace(repetitions=len(window.durations_ns)))
+        verdict = steady.judge(
+            window.durations_ns, rule._replace(repetitions=max(rule.repetitions, len(window.durations_ns)))
+        )
         rounds = [*warmups, window]
         is_request = phase is Phase.REQUEST
         return PhaseRun(
@@ -183,9 +189,7 @@ class Runner:
             return run
         self._progress(f"{run.phase.value}: profiling")
         measure, shape = attempt.plan.measure, _shape(run.phase, attempt.cell, attempt.plan.measure)
-        order = Profile(
-            phase=run.phase, repetitions=measure.profile_repetitions, depth=shape.depth, steps=shape.steps
-        )
+        order = Profile(phase=run.phase, repetitions=measure.profile_repetitions, depth=shape.depth, steps=shape.steps)
         profiled = self._bench.ask(order, Profiled, _MARGIN_S)
         return msgspec.structs.replace(run, device_busy_ns=profiled.busy_ns, device_busy_reason=profiled.reason)
 
@@ -193,7 +197,7 @@ class Runner:
 class _Attempt:
     """What is known of a trial while it is being made."""
 
-    def __init__(self, host: Host, cell: Cell, plan: Plan) -> None:
+    def __init__(self, host: Host, cell: Cell, plan: Plan, engine_pid: int | None) -> None:
         self.cell = cell
         self.plan = plan
         self.placed: Placed | None = None
@@ -208,7 +212,7 @@ class _Attempt:
         self._started_unix_s = time.time()
         self._started_ns = time.monotonic_ns()
         self._other_load = busy_cores(_LOOK_S)
-        self._other_processes = host.gpus.processes()
+        self._other_processes = host.gpus.processes(besides=engine_pid)
 
     def observe(self) -> None:
         """Note the state of the host."""
@@ -296,4 +300,3 @@ def _shape(phase: Phase, cell: Cell, measure: Measure) -> _Shape:
 def _united(seen: Sequence[Observation]) -> tuple[str, ...] | None:
     known = [observation.throttled for observation in seen if observation.throttled is not None]
     return tuple(sorted(frozenset().union(*known))) if known else None
-

@@ -31,7 +31,6 @@ from phasewatt.records import Channel, Reading, Trace
 logger = logging.getLogger(__name__)
 
 _START_S = 20.0
-_STOP_S = 5.0
 _FLUSH_S = 1.0
 _PR_SET_PDEATHSIG = 1
 _TRACE_BYTES = codec.MAX_PAYLOAD_BYTES // 4  # of steps at 6 characters each, before compression
@@ -85,7 +84,8 @@ class _Header(msgspec.Struct, frozen=True):
 class Sampler:
     """Runs the child from `start` to `stop`; a thread empties its pipe meanwhile."""
 
-    def __init__(self, names: Sequence[str], rate_hz: float) -> None:
+    def __init__(self, names: Sequence[str], rate_hz: float, stop_s: float = 5.0) -> None:
+        self._stop_s = stop_s
         self._names = tuple(names)
         self._rate_hz = rate_hz
         self._child: subprocess.Popen[bytes] | None = None
@@ -105,15 +105,23 @@ class Sampler:
             self._header = self._read_header()
         except MeterUnavailable:
             self._end_child()
+            self._close_pipe()
             raise
         self._reader = threading.Thread(target=self._drain, name="sampler", daemon=True)
         self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running child."""
+        assert self._child is not None
+        return self._child.pid
 
     def stop(self) -> Recording:
         """End the child and give what it saw; a child that died or hung costs the samples after that, not before."""
         fault = self._end_child()
         if self._reader is not None:
-            self._reader.join(_STOP_S)
+            self._reader.join(self._stop_s)
+        self._close_pipe()
         header = self._header or _Header(channels=(), simulated=False)
         return Recording(
             meter="+".join(self._names),
@@ -139,6 +147,10 @@ class Sampler:
         while chunk := os.read(self._child.stdout.fileno(), 65536):
             self._received += chunk
 
+    def _close_pipe(self) -> None:
+        if self._child is not None and self._child.stdout is not None:
+            self._child.stdout.close()
+
     def _end_child(self) -> str | None:
         child = self._child
         if child is None or child.stdin is None:
@@ -147,11 +159,11 @@ class Sampler:
         with suppress(OSError):
             child.stdin.close()
         try:
-            child.wait(_STOP_S)
+            child.wait(self._stop_s)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
-            return f"the sampler hung and was ended after {_STOP_S:.0f} s"
+            return f"the sampler hung and was ended after {self._stop_s:.1f} s"
         return None if died is None else f"the sampler ended by itself with code {died}"
 
 
@@ -199,8 +211,9 @@ def _open_all(names: Sequence[str], period_s: float) -> tuple[list[meters.Meter]
 
 def main() -> int:
     """Entry point of the child: `python -m agent.sampler --rate-hz 10 METER...`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    for number in (signal.SIGINT, signal.SIGTERM):  # these reach the whole group; the parent decides
+        signal.signal(number, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     parser = argparse.ArgumentParser()
     parser.add_argument("--rate-hz", type=float, required=True)
     parser.add_argument("names", nargs="+")

@@ -86,7 +86,7 @@ def serve(engine_name: str, orders: IO[bytes], answers: IO[bytes]) -> None:
             answer = worker.answer(decoder.decode(line))
         except PhasewattError as error:
             answer = Refused(message=str(error), fits=not isinstance(error, DoesNotFit))
-        except Exception as error:  # an engine's library may raise anything; the campaign goes on without this cell
+        except Exception as error:  # noqa: BLE001 - an engine's library may raise anything; the campaign goes on
             first = (str(error).strip() or "no message").splitlines()[0]
             answer = Refused(message=f"{type(error).__name__}: {first}", fits=not isinstance(error, MemoryError))
         answers.write(msgspec.json.encode(answer) + b"\n")
@@ -106,7 +106,8 @@ def _set_threads(threads: int | None) -> int | None:
 
 def main() -> None:
     """Entry point of the child: `python -m agent.worker ENGINE`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # these reach the whole group; the parent decides
+        signal.signal(number, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # no orphan keeps a GPU
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
 
 from agent.orders import Answer, Question, Refused
-from phasewatt.errors import DoesNotFit, EngineFailed, Stopped
+from agent.stopping import Stop
+from phasewatt.errors import DoesNotFit, EngineFailed
 
 _POLL_S = 0.5
 _SIGKILL = -9
@@ -22,11 +23,11 @@ Expected = TypeVar("Expected")
 
 
 class WorkerProcess:
-    """One child process with one engine; `stopping` is asked twice a second whether to give up waiting."""
+    """One child process with one engine; waiting for it ends at `stop`."""
 
-    def __init__(self, engine: str, stopping: Callable[[], bool]) -> None:
+    def __init__(self, engine: str, stop: Stop) -> None:
         self._engine = engine
-        self._stopping = stopping
+        self._stop = stop
         self._decoder = msgspec.json.Decoder(Answer)
         self._pending = bytearray()
         self._child = subprocess.Popen(
@@ -43,7 +44,7 @@ class WorkerProcess:
         Raises:
             EngineFailed: it refused, died, or did not answer within `limit_s`.
             DoesNotFit: memory was the cause.
-            Stopped: `stopping` said so.
+            Stopped: asked to end meanwhile.
         """
         line = self._exchange(msgspec.json.encode(question) + b"\n", time.monotonic() + limit_s)
         reply = self._decoder.decode(line)
@@ -53,10 +54,19 @@ class WorkerProcess:
             raise EngineFailed(f"engine {self._engine} answered {type(reply).__name__}, not {answer.__name__}")
         return reply
 
+    @property
+    def pid(self) -> int:
+        """Process id of the child."""
+        return self._child.pid
+
     def close(self) -> None:
         """End the child at once; it keeps nothing that is worth waiting for."""
         self._child.kill()
         self._child.wait()
+        for pipe in (self._child.stdin, self._child.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):  # an order that was never read
+                    pipe.close()
 
     def _exchange(self, order: bytes, deadline: float) -> bytes:
         assert self._child.stdin is not None and self._child.stdout is not None
@@ -66,8 +76,7 @@ class WorkerProcess:
         except OSError as error:
             raise self._died() from error
         while b"\n" not in self._pending:
-            if self._stopping():
-                raise Stopped("stopped while a cell was measured; the finished ones are kept")
+            self._stop.pause(0)
             if time.monotonic() > deadline:
                 raise EngineFailed(f"engine {self._engine} did not answer in time")
             ready, _, _ = select.select([self._child.stdout], [], [], _POLL_S)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from agent import memory, models
-from agent.engines import weights
 from agent.orders import Described, Load, Loaded, Resolve
 from phasewatt.errors import ConfigInvalid, DoesNotFit, EngineFailed
 from phasewatt.records import Architecture, MemoryUse
@@ -21,6 +20,8 @@ try:
     import transformers
     from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
     from transformers.initialization import no_init_weights
+
+    from agent.engines import weights
 except ImportError as error:
     raise EngineFailed(f"engine transformers needs {error.name}: pip install 'phasewatt[torch]'") from error
 
@@ -102,7 +103,8 @@ class Transformers:
         """See `Engine.device_busy_ns`: the union of all kernel and copy intervals."""
         if self._device.type != "cuda":
             raise EngineFailed("the CPU is the device: it has no device time apart from host time")
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        activities = [torch.profiler.ProfilerActivity.CUDA]
+        with torch.profiler.profile(activities=activities, acc_events=True) as profiler:
             work()
             self.sync()
         busy_ns = _union_ns(_device_intervals_ns(profiler))
@@ -198,7 +200,7 @@ def _build(order: Load, device: torch.device) -> tuple[Any, str | None, str | No
     dtype = getattr(torch, order.dtype)
     kind, _, where = order.weights.partition(":")
     if kind == "random":
-        config = _config(order.architecture)
+        config = config_of(order.architecture)
         with no_init_weights(), torch.device(device):
             model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
                 config, dtype=dtype, attn_implementation=order.attention
@@ -218,7 +220,8 @@ def _build(order: Load, device: torch.device) -> tuple[Any, str | None, str | No
     return model.to(device), weights.digest(model), None
 
 
-def _config(shape: Architecture) -> Any:
+def config_of(shape: Architecture) -> Any:
+    """The Hugging Face configuration of an architecture."""
     extra = {"attention_bias": shape.qkv_bias} if shape.family == "llama" else {}
     try:
         return AutoConfig.for_model(

@@ -65,4 +65,4 @@ def _fill_on_device(parameters: dict[str, torch.nn.Parameter], seed: int) -> Non
 
 
 def _is_norm(name: str) -> bool:
-    return "norm" in name.rsplit(".", 2)[-2]
+    return "norm" in name.rpartition(".")[0].rpartition(".")[2]

@@ -38,6 +38,13 @@ class Meter(Protocol):
         """Let go of the source."""
 
 
+def check(name: str) -> None:
+    """Raise ConfigInvalid if there is no meter of that name."""
+    kind = name.partition(":")[0]
+    if kind not in METERS:
+        raise ConfigInvalid(f"meter: no meter {kind!r}; known: {', '.join(METERS)}, none")
+
+
 def open_meter(name: str, period_s: float) -> Meter:
     """The meter of that name, ready to be read every `period_s` seconds. `replay:FILE` replays a recording.
 
@@ -45,9 +52,8 @@ def open_meter(name: str, period_s: float) -> Meter:
         ConfigInvalid: no such meter.
         MeterUnavailable: it does not answer on this host.
     """
+    check(name)
     kind, _, argument = name.partition(":")
-    if kind not in METERS:
-        raise ConfigInvalid(f"meter: no meter {kind!r}; known: {', '.join(METERS)}")
     module, _, factory = METERS[kind].partition(":")
     meter: Meter = getattr(importlib.import_module(module), factory)(period_s, argument)
     return meter

@@ -18,7 +18,7 @@ from phasewatt.records import Channel, Reading, Scope
 logger = logging.getLogger(__name__)
 
 _GAIN_UNCERTAINTY = 0.05  # NVIDIA states +-5 %; no self-calibration sees it
-_COST_SHARE = 0.003
+_COST_SHARE = 0.001
 _FIELD_INSTANT = 186  # NVML_FI_DEV_POWER_INSTANT
 
 
@@ -41,7 +41,7 @@ class Nvml:
         try:
             self._nvml.nvmlInit()
         except self._nvml.NVMLError as error:
-            raise MeterUnavailable(f"NVML does not start: {error}; is the NVIDIA driver loaded?") from error
+            raise MeterUnavailable(f"NVML does not start ({error}): no NVIDIA driver here") from error
         refused: list[str] = []
         self._sources = tuple(self._probed(period_s, refused))
         self.channels = tuple(source.channel for source in self._sources)
@@ -52,9 +52,7 @@ class Nvml:
 
     def read(self) -> tuple[float | None, ...]:
         """See `Meter.read`."""
-        values = tuple(
-            self._value(source) if self._ticks % source.every == 0 else None for source in self._sources
-        )
+        values = tuple(self._value(source) if self._ticks % source.every == 0 else None for source in self._sources)
         self._ticks += 1
         return values
 

@@ -26,10 +26,10 @@ class Rapl:
         self._zones = [_Zone(path) for path in sorted(root.glob("intel-rapl*:*")) if _name(path) is not None]
         self._zones = [zone for zone in self._zones if zone.name.startswith(("package", "dram"))]
         if not self._zones:
-            raise MeterUnavailable(f"no CPU package under {root}: this CPU, kernel or virtual machine has no RAPL")
+            raise MeterUnavailable("this CPU, kernel or virtual machine has no RAPL")
         if all(zone.read() is None for zone in self._zones):
             raise MeterUnavailable(
-                f"{self._zones[0].path}/energy_uj cannot be read: run as root, or chmod o+r it at boot (udev, tmpfiles.d)"
+                f"{self._zones[0].path}/energy_uj cannot be read: run as root, or chmod o+r it at boot (tmpfiles.d)"
             )
         self.channels = tuple(zone.channel for zone in self._zones)
 

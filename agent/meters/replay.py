@@ -20,9 +20,7 @@ class Replay:
 
     simulated = True
 
-    def __init__(
-        self, period_s: float, argument: str = "", clock_ns: Callable[[], int] = time.monotonic_ns
-    ) -> None:
+    def __init__(self, period_s: float, argument: str = "", clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
         traces = _recorded(Path(argument))
         self.channels = traces[0].channels
         times_ns = [at for trace in traces for at in series.unpack_times(trace.time)]

@@ -1,0 +1,80 @@
+"""The agent's command line: parses, reads the environment, and turns every expected failure into one line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from phasewatt import __version__
+from phasewatt.errors import PhasewattError
+
+PROGRAM = "phasewatt-agent"
+_SYSTEM_STATE = Path("/var/lib/phasewatt-agent")
+
+
+class Command(NamedTuple):
+    """A command: its module has `add_arguments(parser)` and `run(args) -> int`, and imports what is heavy in `run`."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "doctor": Command("agent.commands.doctor", "say what this host can measure, and what stops it"),
+    "run": Command("agent.commands.run", "measure a suite now, or hand it to the daemon that lives here"),
+    "serve": Command("agent.commands.serve", "run as a daemon: telemetry, delivery, and suites on demand"),
+    "suites": Command("agent.commands.suites", "list the suites, or the cells of one"),
+    "export": Command("agent.commands.export", "write what the outbox holds to a file, for carrying by hand"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit code."""
+    args = _parser(os.environ).parse_args(arguments)
+    level = logging.INFO if args.command == "serve" else logging.ERROR
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        code: int = importlib.import_module(COMMANDS[args.command].module).run(args)
+        sys.stdout.flush()
+    except PhasewattError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader, such as `head`, has what it wanted; Python would still complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Measure what each phase of LLM inference costs here.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        subparser = commands.add_parser(name, help=command.help, description=command.help)
+        subparser.add_argument(
+            "--state-dir", type=Path, default=_state(environment), help="where the outbox lives (default: %(default)s)"
+        )
+        importlib.import_module(command.module).add_arguments(subparser)
+    return parser
+
+
+def _state(environment: Mapping[str, str]) -> Path:
+    """State of the service where it is installed and may be used, else of the user."""
+    if os.access(_SYSTEM_STATE, os.W_OK):
+        return _SYSTEM_STATE
+    home = environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "phasewatt" / "agent"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

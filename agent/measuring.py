@@ -1,0 +1,111 @@
+"""A suite, cell by cell: each finished cell is committed with its traces before the next one begins."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from agent.campaigns import Campaigns
+from agent.cells import Suite
+from agent.runner import Finished, Plan, Runner
+from phasewatt.metrics import METRICS, Context
+from phasewatt.records import Outcome, Trial
+
+_FIGURES = ("ttft", "tpot", "prefill_rate", "decode_rate", "decode_token_energy")
+
+
+class Report(Struct, frozen=True, tag=True, kw_only=True):
+    """Base of what is told while a suite runs."""
+
+
+class Begun(Report, frozen=True):
+    """A campaign began, or goes on with its missing cells."""
+
+    campaign: str
+    cells: int
+    done_before: int
+
+
+class Stage(Report, frozen=True):
+    """What is being done now."""
+
+    text: str
+
+
+class CellBegun(Report, frozen=True):
+    """A cell is next."""
+
+    label: str
+
+
+class CellDone(Report, frozen=True):
+    """A cell is finished and committed."""
+
+    label: str
+    outcome: Outcome
+    reason: str | None
+    simulated: bool
+    figures: dict[str, float | None]  # medians of a few metrics, for a first look
+    energy_reason: str | None
+    marks: tuple[str, ...]
+
+
+class Ended(Report, frozen=True):
+    """All cells are done."""
+
+    campaign: str
+
+
+class Broken(Report, frozen=True):
+    """The suite could not go on."""
+
+    message: str
+    exit_code: int
+
+
+AnyReport = Begun | Stage | CellBegun | CellDone | Ended | Broken
+Tell = Callable[[AnyReport], None]
+
+
+def run_suite(suite: Suite, runner: Runner, campaigns: Campaigns, fresh: bool, tell: Tell) -> None:
+    """Measure every cell of `suite` that its open campaign lacks; `fresh` begins a new campaign.
+
+    Raises:
+        Stopped: asked to end; what was finished is committed, and the next run goes on from there.
+    """
+    campaign = None if fresh else campaigns.open_campaign(suite.digest)
+    campaign = campaign or campaigns.start_campaign(suite.digest)
+    done = campaigns.cells_done(campaign)
+    tell(Begun(campaign=campaign, cells=len(suite.cells), done_before=len(done)))
+    plan = Plan(campaign, suite.name, suite.measure)
+    for cell in suite.cells:
+        if cell.label in done:
+            continue
+        tell(CellBegun(label=cell.label))
+        finished = runner.run(cell, plan)
+        _commit(finished, campaigns)
+        tell(_summary(finished.trial))
+    campaigns.close_campaign(campaign)
+    tell(Ended(campaign=campaign))
+
+
+def _commit(finished: Finished, campaigns: Campaigns) -> None:
+    """Trial first: its row goes before those of its traces when the disk cap makes the outbox choose."""
+    trial = finished.trial
+    campaigns.commit_cell(trial.campaign, trial.cell, trial.outcome, [trial, *finished.traces])
+
+
+def _summary(trial: Trial) -> CellDone:
+    scope = trial.energy[0].scope if trial.energy else None
+    read = {name: METRICS[name].of(trial, Context(scope=scope)) for name in _FIGURES}
+    return CellDone(
+        label=trial.cell,
+        outcome=trial.outcome,
+        reason=trial.reason,
+        simulated=trial.conditions.simulated,
+        figures={name: statistics.median(found.values) if found.values else None for name, found in read.items()},
+        energy_reason=read["decode_token_energy"].reason if trial.outcome is Outcome.OK else None,
+        marks=trial.conditions.marks,
+    )

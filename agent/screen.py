@@ -1,0 +1,162 @@
+"""A running suite on a terminal, or as JSON: progress while it runs, a table of first figures when it is done."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from agent.measuring import AnyReport, Begun, Broken, CellBegun, CellDone, Stage
+from phasewatt.records import Outcome
+
+_COLUMNS = (
+    ("ttft", "TTFT", 1e3, "ms"),
+    ("tpot", "TPOT", 1e3, "ms"),
+    ("prefill_rate", "prefill", 1.0, "tok/s"),
+    ("decode_rate", "decode", 1.0, "tok/s"),
+    ("decode_token_energy", "energy", 1.0, "J/tok"),
+)
+_STOPPED = 130
+
+
+class Screen:
+    """For a person: a bar that says what is being done, then the table."""
+
+    def __init__(self, cells: int) -> None:
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[stage]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task: TaskID = self._progress.add_task("cells", total=cells, stage="")
+        self._done: list[CellDone] = []
+        self._code = 0
+        self._last_lines: list[str] = []
+        self._progress.start()
+
+    def tell(self, report: AnyReport) -> None:
+        """Show one report."""
+        if isinstance(report, Begun) and report.done_before:
+            self._progress.update(self._task, completed=report.done_before)
+            self._line(
+                f"going on with campaign {report.campaign}: {report.done_before} of {report.cells} cells are done"
+            )
+        elif isinstance(report, Stage):
+            self._progress.update(self._task, stage=escape(report.text))
+        elif isinstance(report, CellBegun):
+            self._line(f"measuring {report.label}")
+        elif isinstance(report, CellDone):
+            self._cell_done(report)
+        elif isinstance(report, Broken):
+            self._code = report.exit_code
+            self._last_lines.append(f"phasewatt-agent: {report.message}")
+
+    def stopped(self, message: str) -> None:
+        """The user ended it."""
+        self._code = _STOPPED
+        self._last_lines.append(
+            f"phasewatt-agent: {message} ({len(self._done)} in this run); the same command goes on with the rest"
+        )
+
+    def delivery(self, message: str) -> None:
+        """What became of the records."""
+        self._last_lines.append(f"delivery: {message}")
+
+    def close(self) -> None:
+        """Take the bar away, print the table and the last lines."""
+        self._progress.stop()
+        if self._done:
+            Console().print(_table(self._done))
+        for reason in dict.fromkeys(cell.energy_reason for cell in self._done if cell.energy_reason):
+            self._line(f"energy: {reason}")
+        for line in self._last_lines:
+            self._line(line)
+
+    def exit_code(self) -> int:
+        """0 if every cell of this run was measured."""
+        failed = any(cell.outcome is not Outcome.OK for cell in self._done)
+        return self._code or int(failed)
+
+    def _cell_done(self, cell: CellDone) -> None:
+        self._done.append(cell)
+        self._progress.advance(self._task)
+        for mark in cell.marks:
+            self._line(f"note: {mark}")
+        if cell.outcome is not Outcome.OK:
+            self._line(f"phasewatt-agent: cell {cell.outcome.value}: {cell.reason} [{cell.label}]")
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class JsonScreen:
+    """For a program: one object at the end, on standard output; failures of cells also on standard error."""
+
+    def __init__(self) -> None:
+        self._reports: list[CellDone] = []
+        self._campaign: str | None = None
+        self._delivery: str | None = None
+        self._stopped: str | None = None
+        self._code = 0
+
+    def tell(self, report: AnyReport) -> None:
+        """Keep what the object will hold."""
+        if isinstance(report, Begun):
+            self._campaign = report.campaign
+        elif isinstance(report, CellDone):
+            self._reports.append(report)
+            if report.outcome is not Outcome.OK:
+                print(f"phasewatt-agent: cell {report.outcome.value}: {report.reason}", file=sys.stderr)
+        elif isinstance(report, Broken):
+            self._code = report.exit_code
+            print(f"phasewatt-agent: {report.message}", file=sys.stderr)
+
+    def stopped(self, message: str) -> None:
+        """The user ended it."""
+        self._code, self._stopped = _STOPPED, message
+
+    def delivery(self, message: str) -> None:
+        """What became of the records."""
+        self._delivery = message
+
+    def close(self) -> None:
+        """Print the object."""
+        content = {
+            "schema": "phasewatt.run/0",
+            "campaign": self._campaign,
+            "cells": msgspec.to_builtins(self._reports),
+            "stopped": self._stopped,
+            "delivery": self._delivery,
+        }
+        print(json.dumps(content, indent=2))
+
+    def exit_code(self) -> int:
+        """0 if every cell of this run was measured."""
+        failed = any(cell.outcome is not Outcome.OK for cell in self._reports)
+        return self._code or int(failed)
+
+
+def _table(cells: list[CellDone]) -> Table:
+    table = Table(title="medians, for a first look")
+    table.add_column("cell", overflow="fold")
+    for _, heading, _, unit in _COLUMNS:
+        table.add_column(f"{heading}\n{unit}", justify="right")
+    for cell in cells:
+        simulated = " (simulated)" if cell.simulated else ""
+        table.add_row(escape(cell.label) + simulated, *(_figure(cell, name, scale) for name, _, scale, _ in _COLUMNS))
+    return table
+
+
+def _figure(cell: CellDone, name: str, scale: float) -> str:
+    value = cell.figures.get(name)
+    return "-" if value is None else f"{value * scale:.4g}"

@@ -1,0 +1,99 @@
+"""What the agent may be told, by a TOML file and by flags that win over it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from agent.connection import BrokerSettings, Tls
+from phasewatt import settings
+from phasewatt.errors import ConfigInvalid
+from phasewatt.records import Identifier
+
+FILE = "agent.toml"
+_FILES = ("ca_file", "cert_file", "key_file", "password_file")
+_ADDRESS = re.compile(r"(?P<host>[^:\[\]]+|\[[0-9a-fA-F:.]+\]):(?P<port>[0-9]{1,5})")
+
+
+class Broker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The broker, and how to be let in. Each field is a flag of the same name, `address` is `--broker`."""
+
+    address: str | None = None  # HOST:PORT; None: nothing is sent, trials wait in the outbox
+    ca_file: str | None = None  # given: TLS, and the broker's certificate must be signed by it
+    cert_file: str | None = None
+    key_file: str | None = None
+    username: str | None = None
+    password_file: str | None = None
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    device: Identifier | None = None  # name of this board; None: made of the host's name once, and kept
+    meters: tuple[str, ...] | None = None  # None: those that answer
+    telemetry_interval_s: Annotated[float, Meta(ge=5, le=3600)] = 120.0
+    outbox_cap_bytes: Annotated[int, Meta(ge=16 * 2**20)] = 512 * 2**20
+    broker: Broker = Broker()
+
+
+def load(path: Path, must_exist: bool) -> Settings:
+    """The settings in a file, or the defaults where there need not be one.
+
+    Raises:
+        ConfigInvalid: the file cannot be read, or a key or value in it is wrong.
+    """
+    try:
+        return settings.parse(path.read_text(encoding="utf-8"), Settings, origin=str(path))
+    except FileNotFoundError as error:
+        if must_exist:
+            raise ConfigInvalid(f"settings: no file {path}") from error
+        return Settings()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(f"settings: cannot read {path}: {error}") from error
+
+
+def broker_of(broker: Broker) -> BrokerSettings | None:
+    """Where and as whom to connect; None: no broker is named.
+
+    Raises:
+        ConfigInvalid: an address of another form, a file that cannot be read, or an option without its fellow.
+    """
+    if broker.address is None:
+        return None
+    match = _ADDRESS.fullmatch(broker.address)
+    if match is None or not 1 <= int(match["port"]) <= 65535:
+        raise ConfigInvalid(f"broker.address: expected HOST:PORT, got {broker.address!r}")
+    for name in _FILES:
+        file = getattr(broker, name)
+        if file is not None and not Path(file).is_file():
+            raise ConfigInvalid(f"broker.{name}: expected a file, got {file!r}")
+    for name, fellow in (("cert_file", "key_file"), ("key_file", "cert_file"), ("cert_file", "ca_file")):
+        if getattr(broker, name) is not None and getattr(broker, fellow) is None:
+            raise ConfigInvalid(f"broker.{fellow}: expected beside broker.{name}")
+    if broker.password_file is not None and broker.username is None:
+        raise ConfigInvalid("broker.username: expected beside broker.password_file")
+    return BrokerSettings(
+        host=match["host"].strip("[]"),
+        port=int(match["port"]),
+        tls=_tls(broker),
+        username=broker.username,
+        password=_secret(broker.password_file),
+    )
+
+
+def _tls(broker: Broker) -> Tls | None:
+    if broker.ca_file is None:
+        return None
+    return Tls(ca_path=broker.ca_file, cert_path=broker.cert_file, key_path=broker.key_file)
+
+
+def _secret(file: str | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        return Path(file).read_text(encoding="utf-8").rstrip("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(f"broker.password_file: cannot read {file}: {error}") from error
