@@ -1,0 +1,1 @@
+"""The program in the centre: stores what boards send, compares it, and shows it."""

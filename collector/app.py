@@ -1,0 +1,94 @@
+"""The collector's command line: parses, opens nothing itself, and turns every expected failure into one line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from collector.conditions import printable
+from phasewatt import __version__
+from phasewatt.errors import PhasewattError, StoreUnavailable
+
+PROGRAM = "phasewatt-collector"
+_INTERRUPTED = 130  # what a shell expects after Ctrl-C
+
+
+class Command(NamedTuple):
+    """A command: its module has `add_arguments(parser)` and `run(args) -> int`, and imports what is heavy in `run`."""
+
+    module: str
+    help: str
+    json: bool = False  # takes --json
+
+
+COMMANDS = {
+    "serve": Command("collector.commands.serve", "receive what boards send, until stopped"),
+    "devices": Command("collector.commands.devices", "list the boards and how they are", json=True),
+    "trials": Command("collector.commands.trials", "list the trials", json=True),
+    "compare": Command("collector.commands.compare", "compare trials of the same work", json=True),
+    "report": Command("collector.commands.report", "write a comparison as a document"),
+    "import": Command("collector.commands.import_", "store what an export file holds"),
+    "export": Command("collector.commands.export", "write the records to a file"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    args = _parser().parse_args(arguments)
+    try:
+        args.db = args.db or _default_db(os.environ.get("XDG_STATE_HOME"))
+        code: int = importlib.import_module(COMMANDS[args.command].module).run(args)
+        sys.stdout.flush()
+        return code
+    except PhasewattError as error:
+        print(f"{PROGRAM}: {printable(str(error))}", file=sys.stderr)
+        return error.exit_code
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith(("collector", "phasewatt")):
+            raise  # our own fault, not an extra that was left out
+        print(f"{PROGRAM}: {error.name} is not installed: pip install 'phasewatt[collector]'", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader, such as `head`, has what it wanted; Python would still complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Store, compare and show what boards measured.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        subparser = commands.add_parser(name, help=command.help, description=command.help)
+        subparser.add_argument(
+            "--db",
+            metavar="URL",
+            help="sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME (default: a file in the state directory)",
+        )
+        if command.json:
+            subparser.add_argument("--json", action="store_true", help="print JSON, as docs/json.md describes it")
+        importlib.import_module(command.module).add_arguments(subparser)
+    return parser
+
+
+def _default_db(state_home: str | None) -> str:
+    directory = Path(state_home or Path.home() / ".local" / "state") / "phasewatt"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(f"{directory}: {error.strerror}; name a database with --db") from error
+    return f"sqlite:///{directory / 'collector.db'}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""`import`: what export files hold, into the store, under the keys it had."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO
+
+from collector.conditions import printable
+from collector.exports import batches_in
+from collector.store import Store, open_store
+from phasewatt.errors import ConfigInvalid, RecordRejected
+from phasewatt.messages import Batch
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The files."""
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="written by `export`; may be gzipped")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Import each file as far as it is good; a fault in one keeps no other out."""
+    with contextlib.closing(open_store(args.db, create=True)) as store:
+        return max([_import(store, path) for path in args.files])
+
+
+def _import(store: Store, path: Path) -> int:
+    """The exit code for one file."""
+    try:
+        print(f"{path}: {_stored(store, path)} records stored")
+    except ConfigInvalid as error:
+        print(f"phasewatt-collector: {printable(str(error))}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _stored(store: Store, path: Path) -> int:
+    """How many records of the file the store holds now; none of it twice, though it may have held them before."""
+    stored = 0
+    reasons: list[str] = []
+    try:
+        for batch in _batches(path):
+            receipt = store.ingest(batch, time.time())
+            stored += sum(last - first + 1 for first, last in receipt.ranges)
+            reasons += [rejection.reason for rejection in receipt.rejected]
+    except RecordRejected as error:
+        raise ConfigInvalid(f"{error}; {stored} records before it are stored") from error
+    if reasons:
+        raise ConfigInvalid(f"{path}: {stored} records stored, {len(reasons)} put aside, the first: {reasons[0]}")
+    return stored
+
+
+def _batches(path: Path) -> Iterator[Batch]:
+    try:
+        with _opened(path) as file:
+            yield from batches_in(file, str(path))
+    except OSError as error:
+        raise RecordRejected(f"{path}: {error.strerror}") from error
+
+
+def _opened(path: Path) -> AbstractContextManager[IO[bytes]]:
+    """The file, with a bar for whoever watches."""
+    from rich import progress
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return progress.open(
+        path, "rb", description="importing", console=console, transient=True, disable=not console.is_terminal
+    )

@@ -1,0 +1,56 @@
+"""`report`: a comparison as one file to keep or to send: HTML with pictures, or Markdown."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from collector.commands.selection import Selection, selected
+from collector.commands.selection import add_arguments as add_selection
+from phasewatt.errors import ConfigInvalid
+
+_MARKDOWN = frozenset({".md", ".markdown"})
+_HTML = frozenset({".html", ".htm"})
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where to, and which trials."""
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=".html or .md")
+    add_selection(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the report, whole or not at all."""
+    if args.out.suffix.lower() not in _MARKDOWN | _HTML:
+        raise ConfigInvalid(f"--out: expected a name that ends in .html or .md, got {str(args.out)!r}")
+    with selected(args) as selection:
+        text = _markdown(selection) if args.out.suffix.lower() in _MARKDOWN else _html(selection)
+        _write(args.out, text)
+        print(f"{args.out}: {selection.comparison.heading}")
+    return 0
+
+
+def _markdown(selection: Selection) -> str:
+    from collector.report import markdown
+
+    return markdown.render(selection.comparison)
+
+
+def _html(selection: Selection) -> str:
+    from collector.report import evidence, html
+
+    evidences = list(evidence.gather(selection.comparison, selection.trials, selection.traces))
+    return html.render(selection.comparison, evidences, time.time())
+
+
+def _write(path: Path, text: str) -> None:
+    """Put `text` in the place of `path` in one step, so that no reader meets half of it."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise ConfigInvalid(f"--out: {path} cannot be written: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)

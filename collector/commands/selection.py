@@ -1,0 +1,87 @@
+"""What `compare` and `report` share: which trials they are about, and the comparison of these."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from collector import reference
+from collector.comparison import Comparison
+from collector.pairing import Across
+from collector.reference import Reference
+from collector.store import Store, TrialQuery, open_store
+from collector.stored import StoredTrial
+from phasewatt.errors import ConfigInvalid
+from phasewatt.records import Trace
+
+_NO_REFERENCE = Reference((), {})
+_REMEDY = "measure the same suite under another condition or on another device"
+
+
+class Selection(NamedTuple):
+    """A comparison with the trials that it is made of, and where their traces are."""
+
+    comparison: Comparison
+    trials: tuple[StoredTrial, ...]
+    store: Store
+    shipped: Reference
+
+    def traces(self, ids: Sequence[str]) -> list[Trace]:
+        """The traces with these record ids, in that order; lost ones are left out."""
+        return self.store.traces(ids) or self.shipped.traces(ids)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which trials, beside what, and what may differ."""
+    parser.add_argument("--baseline", metavar="GROUP", help="a group's label, the beginning of one, or a device")
+    parser.add_argument(
+        "--across",
+        choices=[across.value for across in Across],
+        help="compare the same task where this differs, instead of the same work",
+    )
+    parser.add_argument("--suite", help="trials of this suite only")
+    parser.add_argument(
+        "--device", nargs="+", action="extend", metavar="DEVICE", help="these devices only, references included"
+    )
+    parser.add_argument("--no-reference", action="store_true", help="leave out the trials that come with phasewatt")
+
+
+@contextlib.contextmanager
+def selected(args: argparse.Namespace) -> Iterator[Selection]:
+    """The comparison that the options ask for.
+
+    Raises:
+        ConfigInvalid: nothing to compare, or no such baseline.
+        StoreUnavailable: no such database.
+    """
+    from collector.compare import compare
+
+    with contextlib.closing(open_store(args.db)) as store:
+        shipped = _NO_REFERENCE if args.no_reference else reference.load()
+        stored = _wanted(store.trials(TrialQuery(suite=args.suite)), args.device)
+        if not stored:
+            raise ConfigInvalid(_no_trials(store, args))
+        trials = (*stored, *_wanted(shipped.trials, args.device))
+        comparison = compare(trials, args.baseline, Across(args.across) if args.across else None)
+        if not comparison.works:
+            raise ConfigInvalid(_nothing(comparison))
+        yield Selection(comparison, trials, store, shipped)
+
+
+def _wanted(trials: Sequence[StoredTrial], devices: Sequence[str] | None) -> list[StoredTrial]:
+    return [stored for stored in trials if devices is None or stored.trial.device in devices]
+
+
+def _no_trials(store: Store, args: argparse.Namespace) -> str:
+    asked = {"--suite": args.suite, "--device": ", ".join(args.device or ())}
+    options = " ".join(f"{name} {value}" for name, value in asked.items() if value)
+    if options:
+        return f"no trial in {store.name} matches {options}; `phasewatt-collector trials` lists what there is"
+    return f"no trials in {store.name} yet; run `phasewatt-agent run smoke` beside a collector, or import an export"
+
+
+def _nothing(comparison: Comparison) -> str:
+    first = comparison.refused[0]
+    return f"nothing to compare: no two groups did the same work ({first.device}: {first.reason}); {_REMEDY}"

@@ -1,0 +1,125 @@
+"""The result of a comparison: frozen records that every way of showing it reads, JSON included (docs/json.md)."""
+
+from __future__ import annotations
+
+import enum
+
+from collector.pairing import Across, Refused
+from phasewatt.metrics import Better
+from phasewatt.records import Phase, Record, Scope, Work
+
+
+class Verdict(enum.Enum):
+    """How a group does beside the baseline, where the metric has a better direction."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    UNCLEAR = "unclear"  # the interval of the ratio holds 1, there is none, or a phase never settled
+
+
+class Cell(Record, frozen=True):
+    """One metric of one piece of work on one group: a value, or None with the reason."""
+
+    group: str
+    value: float | None  # median over trials
+    reason: str | None
+    low: float | None = None  # interval; None where a single value states no uncertainty
+    high: float | None = None
+    quartiles: tuple[float, float] | None = None  # of all repetitions
+    percentiles: dict[str, float] | None = None  # of metrics that are a distribution
+    trials: int = 0
+    repetitions: int = 0
+    gain_uncertainty: float | None = None  # relative, of the power sensor; not in the interval
+    ratio: float | None = None  # to the baseline
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    ratio_reason: str | None = None
+    verdict: Verdict | None = None
+    settled: bool = True  # False: the phase never reached steady state, so that its repetitions are no fair sample
+    note: str | None = None  # what weakens this value
+
+
+class Row(Record, frozen=True):
+    """One metric, of one power scope where it has scopes, with a cell for each group in order."""
+
+    metric: str
+    unit: str
+    better: Better
+    formula: str
+    phase: Phase | None
+    scope: Scope | None
+    cells: tuple[Cell, ...]
+
+
+class Unavailable(Record, frozen=True):
+    """A metric that no group has for this work, with the reasons."""
+
+    metric: str
+    scope: Scope | None
+    reasons: tuple[str, ...]
+
+
+class ComparedWork(Record, frozen=True):
+    """One piece of work that at least two groups did."""
+
+    work_id: str  # task_id in a comparison across dtype, weights or engine
+    title: str
+    work: Work  # of the first trial, where representations may differ
+    cells: tuple[str, ...]  # suite/cell names under which it was run
+    trials: dict[str, tuple[str, ...]]  # group label -> record ids, oldest first
+    rows: tuple[Row, ...]
+    not_available: tuple[Unavailable, ...]
+
+
+class ComparedGroup(Record, frozen=True):
+    """Trials of one device under one set of settings."""
+
+    label: str
+    device: str
+    reference: bool
+    simulated: bool
+    settings: dict[str, str | None]
+    trials: int
+    differs_in: tuple[str, ...]  # names of conditions that are not the baseline's
+
+
+class Condition(Record, frozen=True):
+    """One condition over all groups: a setting, or what was observed, as a range over a group's trials."""
+
+    name: str
+    observed: bool
+    differs: bool
+    values: tuple[str | None, ...]  # one a group, in order; None: not stated
+
+
+class Fact(Record, frozen=True):
+    """How a group does beside the baseline in one respect, over all works."""
+
+    subject: str  # "prefill"
+    result: str  # "1.80 times as fast [1.78, 1.83]"
+    verdict: Verdict | None
+
+
+class Headline(Record, frozen=True):
+    """The result for one group in a sentence, and the facts that it is made of."""
+
+    group: str
+    sentence: str
+    facts: tuple[Fact, ...]
+    remark: str | None  # what could not be compared
+
+
+class Comparison(Record, frozen=True, kw_only=True):
+    """Everything that is said about a set of trials. Groups, cells and condition values share one order."""
+
+    schema: str = "compare/0"  # of the JSON form, see docs/json.md
+    heading: str
+    headline: tuple[Headline, ...]
+    across: Across | None
+    baseline: str | None  # label; None: nothing could be compared
+    baseline_rule: str  # why this group
+    groups: tuple[ComparedGroup, ...]
+    conditions: tuple[Condition, ...]
+    works: tuple[ComparedWork, ...]
+    refused: tuple[Refused, ...]
+    method: str

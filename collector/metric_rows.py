@@ -1,0 +1,56 @@
+"""Trials as flat rows for notebooks: one a metric and power scope, each with its conditions. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec.structs import asdict, fields
+
+from collector.stored import StoredTrial
+from collector.trial_line import TrialLine, trial_line
+from phasewatt.metrics import METRICS, Context, Metric
+from phasewatt.records import Conditions, Scope, Trial
+
+_OF_METRIC = ("metric", "unit", "scope", "median", "minimum", "maximum", "values", "half_width", "missing_because")
+COLUMNS = tuple(
+    dict.fromkeys((*(field.name for record in (TrialLine, Conditions) for field in fields(record)), *_OF_METRIC))
+)
+
+
+def metric_rows(stored: StoredTrial) -> Iterator[dict[str, Any]]:
+    """The rows of one trial, by column; a metric that it does not give has no numbers and the reason."""
+    conditions = {name: _cell(value) for name, value in asdict(stored.trial.conditions).items()}
+    shared = conditions | asdict(trial_line(stored))
+    for metric in METRICS.values():
+        for scope in _scopes(stored.trial, metric):
+            yield shared | _readings(stored.trial, metric, scope)
+
+
+def _scopes(trial: Trial, metric: Metric) -> list[Scope | None]:
+    metered = list(dict.fromkeys(energy.scope for energy in trial.energy)) if metric.scoped else []
+    return [*metered] or [None]
+
+
+def _readings(trial: Trial, metric: Metric, scope: Scope | None) -> dict[str, Any]:
+    readings = metric.of(trial, Context(scope=scope))
+    values = readings.values
+    return {
+        "metric": metric.name,
+        "unit": metric.unit,
+        "scope": scope and scope.value,
+        "median": statistics.median(values) if values else None,
+        "minimum": min(values, default=None),
+        "maximum": max(values, default=None),
+        "values": len(values),
+        "half_width": readings.half_width,
+        "missing_because": readings.reason,
+    }
+
+
+def _cell(value: Any) -> Any:
+    """Several values in one cell, separated by semicolons."""
+    if isinstance(value, dict):
+        return ";".join(f"{name}={item}" for name, item in sorted(value.items()))
+    return ";".join("" if item is None else str(item) for item in value) if isinstance(value, tuple) else value

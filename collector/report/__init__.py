@@ -1,0 +1,1 @@
+"""Ways to show a comparison: terminal, Markdown, and one self-contained HTML file."""

@@ -1,0 +1,134 @@
+"""A comparison as one HTML file: no network, no script, readable on a phone, on paper, in light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from collector import numbers
+from collector.comparison import Cell, Comparison
+from collector.conditions import printable
+from collector.report import layout, timelines, words
+from collector.report.bars import bars
+from collector.report.evidence import Evidence
+from collector.report.svg import inline
+from phasewatt import __version__
+from phasewatt.metrics import METRICS
+from phasewatt.records import Scope
+
+HERE = Path(__file__).parent
+_LATENCIES = ("prefill_latency", "decode_step_latency", "e2e_latency")
+_ENERGIES = ("prefill_energy", "decode_token_energy", "request_energy")
+_BESIDE_BASELINE = 4  # groups in one table: what fits on paper
+_MOST_TIMELINES = 24
+
+
+class Picture(NamedTuple):
+    """A drawing and what is said of it."""
+
+    svg: Markup
+    title: str
+    caption: str
+
+
+class Tail(NamedTuple):
+    """The percentiles of a distribution on one group."""
+
+    work: str
+    group: str
+    percentiles: dict[str, str]
+
+
+def render(comparison: Comparison, evidences: Sequence[Evidence], written_unix_s: float) -> str:
+    """The whole report as one HTML document; everything that came from a board is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("report.html.j2").render(
+        comparison=comparison,
+        tables=[layout.table_of(work) for work in comparison.works],
+        blocks=_blocks(len(comparison.groups)),
+        latency=list(_bars(comparison, _LATENCIES, [None])),
+        energy=list(_bars(comparison, _ENERGIES, list(Scope))),
+        no_energy=_no_energy(comparison),
+        power=list(_power(evidences[:_MOST_TIMELINES])),
+        no_power=_no_power(evidences),
+        not_drawn=max(0, len(evidences) - _MOST_TIMELINES),
+        repetitions=list(_repetitions(comparison, evidences)),
+        tails=list(_tails(comparison)),
+        bands=timelines.BANDS.values(),
+        words=words,
+        version=__version__,
+        written=datetime.fromtimestamp(written_unix_s, timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def _blocks(groups: int) -> list[list[int]]:
+    """Columns of one table after another, each beginning with the baseline."""
+    return [[0, *range(start, min(start + _BESIDE_BASELINE, groups))] for start in range(1, groups, _BESIDE_BASELINE)]
+
+
+def _bars(comparison: Comparison, metrics: Sequence[str], scopes: Sequence[Scope | None]) -> Iterator[Picture]:
+    for metric in metrics:
+        for scope in scopes:
+            figure = bars(comparison, metric, scope)
+            if figure is not None:
+                title = words.metric_title(metric) + (f" ({scope.value})" if scope else "")
+                name = f"bars-{metric}-{scope.value if scope else 'all'}"
+                yield _picture(figure, name, title, f"{METRICS[metric].formula}; lower is better")
+
+
+def _power(evidences: Sequence[Evidence]) -> Iterator[Picture]:
+    for index, evidence in enumerate(evidences):
+        figure = timelines.power(evidence)
+        if figure is not None:
+            yield _picture(figure, f"power-{index}", evidence.group, evidence.work)
+
+
+def _repetitions(comparison: Comparison, evidences: Sequence[Evidence]) -> Iterator[Picture]:
+    for index, work in enumerate(comparison.works):
+        figure = timelines.repetitions([each for each in evidences if each.work_id == work.work_id])
+        if figure is not None:
+            yield _picture(figure, f"repetitions-{index}", "Time of each repetition", work.title)
+
+
+def _picture(figure: Figure, name: str, title: str, caption: str) -> Picture:
+    return Picture(Markup(inline(figure, name, f"{title}. {caption}")), title, caption)  # noqa: S704 (ElementTree escaped it)
+
+
+def _no_energy(comparison: Comparison) -> list[str]:
+    """Why works have no energy at all."""
+    cells = [cell for work in comparison.works for row in work.rows if row.metric == "energy" for cell in row.cells]
+    return _by_reason((cell.group, cell.reason or "") for cell in cells)
+
+
+def _no_power(evidences: Sequence[Evidence]) -> list[str]:
+    """Why trials have no power over time."""
+    lost = "the traces are not in this store"
+    return _by_reason(
+        (each.group, printable(each.trial.energy_reason or lost)) for each in evidences if not each.traces
+    )
+
+
+def _by_reason(reasons: Iterable[tuple[str, str]]) -> list[str]:
+    """Each reason once, after the groups that give it."""
+    groups: dict[str, dict[str, None]] = {}
+    for group, reason in reasons:
+        groups.setdefault(reason, {})[group] = None
+    return [f"{'; '.join(named)}: {reason}" for reason, named in groups.items()]
+
+
+def _tails(comparison: Comparison) -> Iterator[Tail]:
+    for work in comparison.works:
+        for row in work.rows:
+            yield from (Tail(work.title, cell.group, told) for cell in row.cells if (told := _told(cell, row.unit)))
+
+
+def _told(cell: Cell, unit: str) -> dict[str, str]:
+    return {name: numbers.quantity(value, unit) for name, value in (cell.percentiles or {}).items()}

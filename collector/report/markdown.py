@@ -1,0 +1,83 @@
+"""A comparison as Markdown: the same numbers as everywhere else, in tables that any forge renders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from collector.comparison import Comparison
+from collector.report import words
+from collector.report.layout import Shown, WorkTable, table_of
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!$&])")
+
+
+def render(comparison: Comparison) -> str:
+    """The whole comparison as one Markdown document."""
+    return "\n".join(_lines(comparison)).strip() + "\n"
+
+
+def _lines(comparison: Comparison) -> Iterator[str]:
+    yield f"# {_plain(comparison.heading)}\n"
+    yield from (f"- {_plain(headline.sentence)}" for headline in comparison.headline)
+    yield from (f"- Mind: {_plain(mark)}" for mark in words.marks(comparison))
+    for work in comparison.works:
+        yield from _work(table_of(work), [group.label for group in comparison.groups])
+    if comparison.works:
+        yield from _conditions(comparison)
+    if comparison.refused:
+        yield "\n## Not compared\n"
+        yield from (f"- {_plain(words.refused(entry))}: {_plain(entry.reason)}" for entry in comparison.refused)
+    if comparison.works:
+        yield "\n## Method\n"
+        yield f"{_plain(words.baseline(comparison))} {_plain(comparison.method)}"
+
+
+def _work(work: WorkTable, labels: Sequence[str]) -> Iterator[str]:
+    yield f"\n## {_plain(work.title)}\n"
+    yield from _table(
+        ("Metric", f"{labels[0]} (baseline)", *labels[1:]),
+        (
+            [f"{line.title}{_marks(line.marks)}", *map(_cell, line.cells)]
+            for section in work.sections
+            for line in section.lines
+        ),
+    )
+    yield ""
+    yield from (f"{number}) {_plain(note)}" for number, note in enumerate(work.notes, 1))
+    if work.not_available:
+        yield "\nNot available here:\n"
+        yield from (f"- {_plain(absent)}" for absent in work.not_available)
+
+
+def _cell(cell: Shown) -> str:
+    verdict = f" {cell.verdict.value}" if cell.verdict else ""
+    beside = f"; {cell.ratio}{verdict}" if cell.ratio else ""
+    return f"{cell.value} {cell.interval or cell.reason}".strip() + beside + _marks(cell.marks)
+
+
+def _marks(marks: Sequence[int]) -> str:
+    return "".join(f" {mark})" for mark in marks)
+
+
+def _conditions(comparison: Comparison) -> Iterator[str]:
+    yield "\n## Conditions\n"
+    differing = [condition for condition in comparison.conditions if condition.differs]
+    rows = ([condition.name, *(value or "not stated" for value in condition.values)] for condition in differing)
+    yield from _table(("Condition", *(group.label for group in comparison.groups)), rows)
+    yield f"\nThe same everywhere: {_plain(words.shared_conditions(comparison))}."
+
+
+def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield _table_line(headers)
+    yield f"| {' | '.join('---' for _ in headers)} |"
+    yield from (_table_line(row) for row in rows)
+
+
+def _table_line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(_plain(cell) for cell in cells)} |"
+
+
+def _plain(text: str) -> str:
+    """`text` with everything escaped that Markdown or HTML in it would take for markup."""
+    return _SPECIAL.sub(r"\\\1", text)

@@ -1,0 +1,99 @@
+"""What `serve` may be told, by a TOML file and by flags that win over it."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from phasewatt import settings
+from phasewatt.errors import ConfigInvalid
+from phasewatt.records import Identifier
+
+LOOPBACK = "127.0.0.1"
+MQTT_PORT = 1883
+_FILES = ("ca_file", "cert_file", "key_file", "password_file")
+
+
+class Address(NamedTuple):
+    """Where the broker listens; port 0, for an embedded one, is any free port."""
+
+    embedded: bool
+    host: str
+    port: int
+
+
+class BrokerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The broker, and how to be let in. Each field is a flag of the same name, `address` is `--broker`."""
+
+    address: str = "embedded"
+    ca_file: str | None = None  # given: TLS, and the broker's certificate must be signed by it
+    cert_file: str | None = None
+    key_file: str | None = None
+    username: str | None = None
+    password_file: str | None = None
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    name: Identifier | None = None  # of this collector, among those on one broker; None: the host's
+    broker: BrokerSettings = BrokerSettings()
+
+
+def load(path: Path | None) -> Settings:
+    """The settings in a file, or the defaults.
+
+    Raises:
+        ConfigInvalid: the file cannot be read, or a key or value in it is wrong.
+    """
+    if path is None:
+        return Settings()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(f"settings: cannot read {path}: {error}") from error
+    return settings.parse(text, Settings, origin=str(path))
+
+
+def address_of(broker: BrokerSettings) -> Address:
+    """Where to find the broker, once it is sure that the settings agree with each other.
+
+    Raises:
+        ConfigInvalid: an address of another form, a file that is missing, or one option without its fellow.
+    """
+    for name in _FILES:
+        file = getattr(broker, name)
+        if file is not None and not Path(file).is_file():
+            raise ConfigInvalid(f"broker.{name}: expected a file, got {file!r}")
+    for name, fellow in (("cert_file", "key_file"), ("key_file", "cert_file"), ("cert_file", "ca_file")):
+        if getattr(broker, name) is not None and getattr(broker, fellow) is None:
+            raise ConfigInvalid(f"broker.{fellow}: expected beside broker.{name}")
+    if broker.password_file is not None and broker.username is None:
+        raise ConfigInvalid("broker.username: expected beside broker.password_file")
+    return parse_address(broker.address)
+
+
+def parse_address(text: str) -> Address:
+    """The address in `embedded`, `embedded:PORT`, `embedded:HOST:PORT` or `HOST:PORT`.
+
+    Raises:
+        ConfigInvalid: none of these.
+    """
+    embedded = text == "embedded" or text.startswith("embedded:")
+    rest = text.removeprefix("embedded").removeprefix(":") if embedded else text
+    host, _, port = rest.rpartition(":")
+    if embedded:
+        host, port = host or LOOPBACK, port or str(MQTT_PORT)
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or not (0 if embedded else 1) <= int(port) <= 65535:
+        raise ConfigInvalid(f"broker: expected embedded, embedded:PORT or HOST:PORT, got {text!r}")
+    return Address(embedded, host.strip("[]"), int(port))
+
+
+def default_name() -> str:
+    """The name of this host, as far as an identifier allows."""
+    name = re.sub("[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip("._-")
+    return name[:64] or "collector"
