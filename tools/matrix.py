@@ -1,0 +1,127 @@
+"""The built wheel, installed and tested on every Python from 3.10 to 3.13 that this machine has.
+
+Each gets an environment of its own, `.venv-3.10` and so on, which the next run reuses. The tests run from a copy
+without the sources beside it, so that what is imported is what was installed. torch is left out: it has no wheel for
+every Python, and it is several GB where the wheel is a CUDA one; the tests that need it skip and say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / "build" / "matrix"
+MINORS = range(10, 14)
+EXTRAS = "nvml,collector,postgres,dev"
+NOT_THE_WHEEL = ("tests/test_house.py", "tests/test_package.py")  # about the source tree, which is not copied
+MISSING = "not on this machine, not tested"
+ASKS = "import sys; print(*sys.version_info[:2], sep='.')"
+
+
+def main() -> int:
+    """Test the wheel on every Python found; 0 if all passed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--every", action="store_true", help="a missing Python fails, and so does a skip but torch's")
+    parser.add_argument("--only", metavar="3.N", help="this Python alone")
+    arguments = parser.parse_args()
+    versions = [arguments.only] if arguments.only else [f"3.{minor}" for minor in MINORS]
+    wheel = build_wheel()
+    verdicts = {version: test_on(version, wheel, arguments.every) for version in versions}
+    for version, verdict in verdicts.items():
+        print(f"matrix: Python {version}: {verdict}")
+    failed = any(verdict.startswith("failed") for verdict in verdicts.values())
+    missing = any(verdict == MISSING for verdict in verdicts.values())
+    return int(failed or (arguments.every and missing) or all(verdict == MISSING for verdict in verdicts.values()))
+
+
+def build_wheel() -> Path:
+    """The wheel of this tree, freshly built."""
+    shutil.rmtree(WORK, ignore_errors=True)
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(WORK), str(ROOT)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"matrix: the wheel cannot be built:\n{done.stdout}")
+    return next(WORK.glob("phasewatt-*.whl"))
+
+
+def test_on(version: str, wheel: Path, strict: bool) -> str:
+    """What the tests said on one Python."""
+    interpreter = find(version)
+    if interpreter is None:
+        return MISSING
+    begun = time.monotonic()
+    python = environment(version, interpreter, wheel)
+    done = subprocess.run([python, "-m", "pytest", *options(strict)], cwd=copy_of_tests(version), check=False)
+    verdict = "passed" if done.returncode == 0 else f"failed (pytest's exit status {done.returncode})"
+    return f"{verdict} in {time.monotonic() - begun:.0f} s"
+
+
+def find(version: str) -> Path | None:
+    """A working interpreter of that version on PATH or among pyenv's."""
+    return next((path for path in candidates(version) if answers(path) == version), None)
+
+
+def candidates(version: str) -> Iterator[Path]:
+    """Where an interpreter of that version may be."""
+    on_path = shutil.which(f"python{version}")
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    return itertools.chain(
+        [Path(sys.executable)] if answers(Path(sys.executable)) == version else [],
+        pyenv.glob(f"{version}.*/bin/python"),
+        [Path(on_path)] if on_path else [],
+    )
+
+
+def answers(python: Path) -> str | None:
+    """The version that an interpreter gives of itself; None if it does not run."""
+    done = subprocess.run([python, "-c", ASKS], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def environment(version: str, interpreter: Path, wheel: Path) -> Path:
+    """The interpreter of an environment that has the pinned set without torch, and this wheel."""
+    home = ROOT / f".venv-{version}"
+    python = home / "bin" / "python"
+    stamp = home / ".installed"
+    wanted = hashlib.sha256((ROOT / "requirements.txt").read_bytes() + (ROOT / "setup.py").read_bytes()).hexdigest()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        print(f"matrix: installing for Python {version}", flush=True)
+        subprocess.run([interpreter, "-m", "venv", "--clear", home], check=True)
+        install(python, "--constraint", str(ROOT / "requirements.txt"), f"phasewatt[{EXTRAS}] @ {wheel.as_uri()}")
+        stamp.write_text(wanted)
+    install(python, "--no-deps", "--force-reinstall", str(wheel))
+    return python
+
+
+def install(python: Path, *arguments: str) -> None:
+    """Install into the environment of `python`."""
+    pip = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+    subprocess.run([*pip, *arguments], check=True)
+
+
+def copy_of_tests(version: str) -> Path:
+    """A folder with the tests and their settings, and none of the packages under test."""
+    there = WORK / version
+    shutil.copytree(ROOT / "tests", there / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", there)
+    return there
+
+
+def options(strict: bool) -> list[str]:
+    """Arguments of pytest."""
+    ignored = [f"--ignore={path}" for path in NOT_THE_WHEEL]
+    skips = ["--no-skips", "--may-skip=torch"] if strict else []
+    return ["-q", "-m", "not gpu and not jetson", *ignored, *skips]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
