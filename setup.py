@@ -51,6 +51,7 @@ EXTRAS = {
         "pytest-timeout>=2.3,<3",
         "ruff>=0.12,<0.18",
         "setuptools>=77",
+        "types-psutil",
     ],
 }
 

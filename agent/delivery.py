@@ -54,10 +54,10 @@ class Delivery:
         """Ask for receipts, and say that this board is there, and what it is."""
         board = self._board
         connection.subscribe(topics.receipt(board.device))
+        self._reported = self._backlog()  # before the status: what comes in between is news
+        self._next_report_s = time.monotonic() + board.status_interval_s
         connection.publish(self._status(Presence.ONLINE))
         connection.publish(Message(topics.facts(board.device), codec.encode(board.facts), retain=True))
-        self._reported = self._backlog()
-        self._next_report_s = time.monotonic() + board.status_interval_s
 
     def work(self, connection: Connection) -> float:
         """Do all that can be done now; the seconds until there may be more, if nothing comes before."""

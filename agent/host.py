@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import secrets
@@ -12,13 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import psutil
 
 import phasewatt
 from agent import memory, meters
 from agent.gpus import Gpus
+from phasewatt.errors import ConfigInvalid
 from phasewatt.messages import Clock
-from phasewatt.records import HostFacts
+from phasewatt.records import HostFacts, Identifier
 
 _MODEL_FILES = ("proc/device-tree/model", "sys/class/dmi/id/product_name")
 _GOVERNOR = "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
@@ -94,16 +95,29 @@ def busy_cores(seconds: float, sleep: Callable[[float], None] = time.sleep) -> f
 
 
 def device_id(state: Path, asked: str | None) -> str:
-    """The name of this board: as asked, else as kept in the state directory, else made of the host's name once."""
-    file = state / "device"
-    if asked:
-        return asked
-    with contextlib.suppress(OSError):
-        return file.read_text(encoding="ascii").strip()
-    name = "".join(c if c.isascii() and c.isalnum() else "-" for c in socket.gethostname()).strip("-") or "host"
-    made = f"{name[:48]}-{secrets.token_hex(2)}"
-    file.write_text(made + "\n", encoding="ascii")
-    return made
+    """The name of this board: as kept in the state directory; at first as asked, or made of the host's name.
+
+    Raises:
+        ConfigInvalid: not a name, or the directory holds the records of another device.
+    """
+    kept = _text(state / "device")
+    name = asked or kept or _made_name()
+    try:
+        msgspec.convert(name, Identifier)
+    except msgspec.ValidationError as error:
+        raise ConfigInvalid(
+            f"device: expected up to 64 letters, digits, '.', '_' and '-', a letter or digit first, got {name!r}"
+        ) from error
+    if kept is None:
+        (state / "device").write_text(name + "\n", encoding="ascii")
+    elif kept != name:
+        raise ConfigInvalid(f"device: {state} holds the records of {kept!r}, not of {name!r}; use another")
+    return name
+
+
+def _made_name() -> str:
+    host = "".join(c if c.isascii() and c.isalnum() else "-" for c in socket.gethostname()).strip("-") or "host"
+    return f"{host[:48]}-{secrets.token_hex(2)}"
 
 
 def _counted_twice(times: object) -> float:

@@ -132,7 +132,7 @@ class JsonScreen:
     def close(self) -> None:
         """Print the object."""
         content = {
-            "schema": "phasewatt.run/0",
+            "schema": "run/0",
             "campaign": self._campaign,
             "cells": msgspec.to_builtins(self._reports),
             "stopped": self._stopped,

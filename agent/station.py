@@ -6,8 +6,6 @@ import logging
 import time
 from pathlib import Path
 
-import msgspec
-
 from agent import meters
 from agent.bench import Bench
 from agent.campaigns import Campaigns
@@ -20,9 +18,8 @@ from agent.runner import Metering, Runner
 from agent.settings import Settings, broker_of
 from agent.stopping import Stop
 from phasewatt import codec
-from phasewatt.errors import ConfigInvalid
 from phasewatt.messages import Facts
-from phasewatt.records import Event, HostFacts, Identifier
+from phasewatt.records import Event, HostFacts
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +35,7 @@ class Station:
     def __init__(self, state: Path, settings: Settings, sends_telemetry: bool = False) -> None:
         broker = broker_of(settings.broker)
         self._lock = StateLock(state)
-        self.host = Host(_identifier(device_id(state, settings.device)))
+        self.host = Host(device_id(state, settings.device))
         self.facts = self.host.facts()
         self.outbox = Outbox.open(state, settings.outbox_cap_bytes)
         self.link: Link | None = None
@@ -101,15 +98,6 @@ class Station:
             self.link.stop()
         self.outbox.close()
         self._lock.close()
-
-
-def _identifier(name: str) -> str:
-    try:
-        return msgspec.convert(name, Identifier)
-    except msgspec.ValidationError as error:
-        raise ConfigInvalid(
-            f"device: expected up to 64 letters, digits, '.', '_' and '-', a letter or digit first, got {name!r}"
-        ) from error
 
 
 def _metering(asked: tuple[str, ...] | None, facts: HostFacts) -> Metering:

@@ -154,8 +154,8 @@ class Subscriber:
 
 def _client(name: str, broker: BrokerSettings) -> mqtt.Client:
     client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"phasewatt-{name}", protocol=mqtt.MQTTv311)
-    client.suppress_exceptions = True  # logged instead: an exception in a callback would end the network's thread
-    client.enable_logger(logging.getLogger(f"{__name__}.paho"))
+    client.suppress_exceptions = True  # an exception in a callback would end the network's thread
+    client.on_log = lambda _client, _data, _level, text: _log_exceptions(text)
     client.reconnect_delay_set(*_RETRY_S)
     try:
         if broker.username is not None:
@@ -165,6 +165,12 @@ def _client(name: str, broker: BrokerSettings) -> mqtt.Client:
     except (OSError, ValueError) as error:  # among them ssl.SSLError and UnicodeDecodeError
         raise ConfigInvalid(f"broker: a file with a certificate, key or password cannot be used: {error}") from error
     return client
+
+
+def _log_exceptions(text: str) -> None:
+    """Keep of paho's log what nothing here tells in better words."""
+    if text.startswith("Caught exception"):
+        _log.error("paho: %s", text)
 
 
 def _password(file: str | None) -> str | None:

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"{sign}  {finding.question}: {finding.verdict}{remedy}", flush=True)
     able = all(finding.ok is not False for finding in findings)
     if args.json:
-        content = {"schema": "phasewatt.doctor/0", "can_measure": able, "findings": findings}
+        content = {"schema": "doctor/0", "can_measure": able, "findings": findings}
         print(msgspec.json.format(msgspec.json.encode(content)).decode())
     else:
         print("this host can measure" if able else "this host cannot measure yet")

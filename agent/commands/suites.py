@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the suites, or the cells of one."""
     suites = cells.shipped() if args.name is None else {args.name: cells.load(args.name, {})}
     if args.json:
-        print(msgspec.json.encode({"schema": "phasewatt.suites/0", "suites": list(suites.values())}).decode())
+        print(msgspec.json.encode({"schema": "suites/0", "suites": list(suites.values())}).decode())
         return 0
     for name, suite in suites.items():
         print(f"{name}: {suite.about} ({len(suite.cells)} cells)")

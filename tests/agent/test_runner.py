@@ -1,0 +1,189 @@
+"""One trial, with real processes: the fake engine's worker and a replayed meter's sampler."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import cells
+from agent.bench import Bench
+from agent.cells import Cell, Measure
+from agent.host import Host
+from agent.runner import Metering, Plan, Runner
+from agent.stopping import Stop
+from phasewatt import codec, energy, identity
+from phasewatt.errors import Stopped
+from phasewatt.metrics import METRICS, Context
+from phasewatt.records import Kind, Outcome, Phase, Scope
+from tests.fixtures.sensors import recording
+
+MEASURE = Measure(
+    repetitions=3, window_s=0.6, unmetered_window_s=0.05, limit_s=5, warmup_limit_s=0.2, idle_s=0.5, rate_hz=50
+)
+CELL = Cell(prompt_tokens=64, output_tokens=8, model="stories15m", engine="fake")
+UNMETERED = Metering((), "no power sensor (none in this test)")
+
+
+class Setup:
+    """A runner with what it needs, ended after the test."""
+
+    def __init__(self) -> None:
+        self.stop = Stop()
+        self.stages: list[str] = []
+        self.bench = Bench(self.stop, self.stages.append)
+
+    def run(self, cell: Cell = CELL, metering: Metering = UNMETERED, measure: Measure = MEASURE) -> Any:
+        runner = Runner(Host("board"), self.bench, metering, self.stop, self.stages.append)
+        return runner.run(cell, Plan("campaign", "suite", measure))
+
+
+@pytest.fixture
+def setup() -> Iterator[Setup]:
+    """A fresh one."""
+    made = Setup()
+    yield made
+    made.bench.clear()
+
+
+def test_a_trial_holds_every_phase_raw(setup: Setup) -> None:
+    """Starts, durations and warm-up of prefill, decode and request, in order, with tokens and depths."""
+    trial = setup.run().trial
+    assert trial.outcome is Outcome.OK
+    assert [run.phase for run in trial.runs] == [Phase.PREFILL, Phase.DECODE, Phase.REQUEST]
+    for run in trial.runs:
+        assert len(run.starts_ns) == len(run.durations_ns)
+        assert len(run.durations_ns) - run.warmup >= MEASURE.repetitions
+        assert run.steady_reason
+    prefill, decode, request = trial.runs
+    assert (prefill.tokens, prefill.kv_start, prefill.kv_end) == (64, 0, 64)
+    assert (decode.tokens, decode.kv_start, decode.kv_end) == (7, 64, 71)
+    assert request.gaps_ns is not None
+    assert {len(gaps) for gaps in request.gaps_ns} == {7}
+    assert len(request.first_token_ns or ()) == len(request.durations_ns)
+
+
+def test_phases_do_not_overlap(setup: Setup) -> None:
+    """Windows are phase-pure: each ends before the next begins."""
+    windows = [run.window for run in setup.run().trial.runs]
+    assert all(before.end_ns <= after.start_ns for before, after in itertools.pairwise(windows))
+
+
+def test_decode_stands_in_the_middle_of_the_requests_depths(setup: Setup) -> None:
+    """A short decode window of a long answer is at its mean depth."""
+    measure = Measure(**{**_fields(MEASURE), "decode_steps": 4})
+    decode = setup.run(Cell(**{**_fields(CELL), "output_tokens": 41}), measure=measure).trial.run_of(Phase.DECODE)
+    assert (decode.kv_start, decode.kv_end) == (64 + 18, 64 + 22)
+
+
+def test_without_a_meter_energy_is_missing_with_the_reason(setup: Setup) -> None:
+    """No number, no zero, no idle phase."""
+    trial = setup.run().trial
+    assert trial.energy == ()
+    assert trial.traces == ()
+    reading = METRICS["decode_token_energy"].of(trial, Context(scope=Scope.MODULE))
+    assert reading.values == ()
+    assert reading.reason == UNMETERED.reason
+
+
+def test_with_a_meter_every_phase_has_a_verdict(setup: Setup, tmp_path: Path) -> None:
+    """Power of the recording, joules of the window, the idle baseline, and traces that give the same again."""
+    meter = f"replay:{recording(tmp_path / 'r', [20.0, 21.0] * 40, period_s=0.02)}"
+    finished = setup.run(metering=Metering((meter,), None))
+    trial = finished.trial
+    assert [e.phase for e in trial.energy] == [Phase.IDLE, Phase.PREFILL, Phase.DECODE, Phase.REQUEST]
+    for found in trial.energy:
+        assert found.reason is None, found
+        assert found.mean_power_w == pytest.approx(20.5, rel=0.05)
+    assert trial.conditions.simulated
+    assert list(trial.traces) == [identity.record_id(Kind.TRACE, codec.encode(t)) for t in finished.traces]
+    assert energy.phase_energies(finished.traces, trial.runs) == trial.energy
+
+
+def test_a_meter_that_does_not_open_costs_the_energy_and_not_the_trial(setup: Setup, tmp_path: Path) -> None:
+    """Time is measured all the same, and the reason is kept."""
+    trial = setup.run(metering=Metering((f"replay:{tmp_path / 'absent'}",), None)).trial
+    assert trial.outcome is Outcome.OK
+    assert "absent" in (trial.energy_reason or "")
+
+
+def test_the_same_work_has_the_same_id_under_other_settings(setup: Setup) -> None:
+    """Threads are a condition, the prompt is the work."""
+    one = setup.run(Cell(**{**_fields(CELL), "threads": 1})).trial
+    two = setup.run(Cell(**{**_fields(CELL), "threads": 2})).trial
+    other = setup.run(Cell(**{**_fields(CELL), "prompt_seed": 9})).trial
+    assert identity.work_id(one.work) == identity.work_id(two.work) != identity.work_id(other.work)
+    assert (one.conditions.threads, two.conditions.threads) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "outcome", "words"),
+    [
+        ({"model": "qwen2.5-32b", "batch": 64}, Outcome.SKIPPED, ("GB, ", "GB are free")),
+        ({"prompt_tokens": 2000, "output_tokens": 100}, Outcome.SKIPPED, ("2100 tokens", "2048 positions")),
+        ({"model": "gpt-9"}, Outcome.FAILED, ("no preset 'gpt-9'",)),
+        ({"engine": "vllm"}, Outcome.FAILED, ("no engine 'vllm'",)),
+        ({"weights": "hub:owner/name"}, Outcome.FAILED, ("expected random:SEED",)),
+    ],
+)
+def test_what_cannot_be_measured_is_a_trial_with_its_reason(
+    setup: Setup, change: dict[str, Any], outcome: Outcome, words: tuple[str, ...]
+) -> None:
+    """Failed or skipped, never an exception; too large a model is refused before loading, with both figures."""
+    trial = setup.run(Cell(**{**_fields(CELL), **change})).trial
+    assert trial.outcome is outcome
+    assert all(word in (trial.reason or "") for word in words), trial.reason
+    assert not any(stage.startswith("loading") for stage in setup.stages)
+    assert METRICS["ttft"].of(trial).values == ()
+
+
+def test_the_next_cell_runs_after_a_worker_died(setup: Setup) -> None:
+    """A killed engine process is a skipped trial that says so, and the next trial gets a new process."""
+    threading.Timer(1.2, lambda: os.kill(_pid(setup), signal.SIGKILL)).start()
+    slow = Measure(**{**_fields(MEASURE), "unmetered_window_s": 3.0})
+    died = setup.run(measure=slow).trial
+    assert died.outcome is Outcome.SKIPPED
+    assert "killed" in (died.reason or "")
+    assert setup.run().trial.outcome is Outcome.OK
+
+
+def test_stopping_ends_a_phase_at_once(setup: Setup) -> None:
+    """Within a second, whatever the window; the cell is not finished."""
+    threading.Timer(0.7, setup.stop.set).start()
+    slow = Measure(**{**_fields(MEASURE), "unmetered_window_s": 60.0, "limit_s": 60})
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        setup.run(measure=slow)
+    assert time.monotonic() - began < 3
+
+
+def test_a_model_is_loaded_once_for_cells_that_share_it(setup: Setup) -> None:
+    """Two cells of one model start one engine."""
+    setup.run()
+    setup.run(Cell(**{**_fields(CELL), "prompt_tokens": 32}))
+    assert setup.stages.count("starting engine fake") == 1
+    setup.run(Cell(**{**_fields(CELL), "dtype": "bfloat16"}))
+    assert setup.stages.count("starting engine fake") == 2
+
+
+def test_the_smoke_suite_fits_a_message(setup: Setup) -> None:
+    """A trial with many repetitions stays within the payload limit."""
+    suite = cells.load("smoke", {"engine": "fake", "model": "stories15m"})
+    trial = setup.run(suite.cells[0], measure=suite.measure).trial
+    assert len(codec.encode(trial)) < codec.MAX_PAYLOAD_BYTES
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__struct_fields__}
+
+
+def _pid(setup: Setup) -> int:
+    assert setup.bench.pid is not None, "the engine had not started yet"
+    return setup.bench.pid

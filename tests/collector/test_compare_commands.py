@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from collector import app
+from collector.comparison import Comparison
+from collector.store import open_store
+from tests.fixtures.trials import GPU, Measured, conditions, measured, work
+from tests.fixtures.wire import batch_of
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Callable[[Sequence[Measured]], str]:
+    """Makes a database that holds some trials, and gives its URL."""
+
+    def fill(trials: Sequence[Measured]) -> str:
+        url = f"sqlite:///{tmp_path / 'trials.db'}"
+        with contextlib.closing(open_store(url, create=True)) as store:
+            for index, each in enumerate(trials):
+                envelope = {"device": each.stored.trial.device, "epoch": f"epoch-{index}"}
+                store.ingest(batch_of(each.stored.trial, **envelope), 1.7e9)
+                if each.traces:
+                    store.ingest(batch_of(*each.traces, first_seq=9, **envelope), 1.7e9)
+        return url
+
+    return fill
+
+
+@pytest.fixture
+def two_devices(filled: Callable[[Sequence[Measured]], str]) -> str:
+    return filled([measured("alpha", sensors=[GPU]), measured("beta", slowness=2, sensors=[GPU])])
+
+
+def test_json_is_the_comparison(two_devices: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["compare", "--db", two_devices, "--json"]) == 0
+    printed = capsys.readouterr().out
+    assert msgspec.json.decode(printed, type=Comparison).baseline == "alpha"
+    assert json.loads(printed)["schema"] == "compare/0"
+
+
+def test_the_terminal_and_markdown_show_it(two_devices: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["compare", "--db", two_devices]) == 0
+    assert "beta beside alpha: prefill 2.0" in capsys.readouterr().out
+    assert app.main(["compare", "--db", two_devices, "--markdown", "--baseline", "beta"]) == 0
+    assert "- alpha beside beta: prefill 2.0" in capsys.readouterr().out
+
+
+def test_a_report_is_one_file(two_devices: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, beginning in (("report.html", "<!doctype html>"), ("report.md", "# The same work compared")):
+        assert app.main(["report", "--db", two_devices, "--out", str(tmp_path / name)]) == 0
+        assert (tmp_path / name).read_text(encoding="utf-8").startswith(beginning)
+        assert str(tmp_path / name) in capsys.readouterr().out
+    assert "Power over time" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert {path.name for path in tmp_path.iterdir() if "report" in path.name} == {"report.html", "report.md"}
+
+
+def test_a_report_draws_the_power_that_the_store_holds(two_devices: str, tmp_path: Path) -> None:
+    app.main(["report", "--db", two_devices, "--out", str(tmp_path / "r.html")])
+    assert "gpu-board: gpu0" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_suite_and_device_choose_trials(
+    filled: Callable[[Sequence[Measured]], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = filled([measured(name) for name in ("alpha", "beta", "gamma")])
+    assert app.main(["compare", "--db", url, "--json", "--device", "alpha", "beta", "--suite", "phases"]) == 0
+    assert [group["label"] for group in json.loads(capsys.readouterr().out)["groups"]] == ["alpha", "beta"]
+
+
+def test_across_compares_dtypes(
+    filled: Callable[[Sequence[Measured]], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = filled([measured(), measured(done=work(dtype="float32"))])
+    assert app.main(["compare", "--db", url]) == 2
+    assert "--across dtype" in capsys.readouterr().err
+    assert app.main(["compare", "--db", url, "--across", "dtype"]) == 0
+    assert "across dtype (bfloat16 against float32)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--suite", "absent"], "matches --suite absent"),
+        (["--device", "absent"], "matches --device absent"),
+        (["--device", "alpha"], "nothing to compare: no two groups did the same work (alpha: only one group"),
+        (["--baseline", "absent"], "--baseline: expected one of alpha; beta"),
+        (["--json", "--markdown"], "expected one of them"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line_and_a_code(
+    two_devices: str, options: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.main(["compare", "--db", two_devices, *options]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert told in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_an_empty_database_says_what_to_do(
+    filled: Callable[[Sequence[Measured]], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = filled([])
+    for command in (["compare"], ["report", "--out", str(tmp_path / "r.html")]):
+        assert app.main([*command, "--db", url]) == 2
+        assert "phasewatt-agent run" in capsys.readouterr().err
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_a_missing_database_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["compare", "--db", f"sqlite:///{tmp_path / 'none.db'}"]) == 1
+    assert "does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "told"), [("report.pdf", "ends in .html or .md"), ("no/folder/r.html", "cannot be")])
+def test_a_report_that_cannot_be_written_is_one_line(
+    two_devices: str, tmp_path: Path, name: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.main(["report", "--db", two_devices, "--out", str(tmp_path / name)]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_an_earlier_report_stays_when_a_new_one_cannot_be_made(two_devices: str, tmp_path: Path) -> None:
+    (tmp_path / "r.html").write_text("earlier")
+    assert app.main(["report", "--db", two_devices, "--out", str(tmp_path / "r.html"), "--suite", "absent"]) == 2
+    assert (tmp_path / "r.html").read_text() == "earlier"
+
+
+def test_simulated_trials_are_called_so(
+    filled: Callable[[Sequence[Measured]], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = filled([measured("alpha"), measured("fake", under=conditions(simulated=True))])
+    app.main(["compare", "--db", url])
+    assert "fake, simulated" in capsys.readouterr().out
