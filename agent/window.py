@@ -2,7 +2,7 @@
 
 A message that never gets a receipt must not hold up the rest: one that the broker ends the connection for, or
 that the collector cannot read. So messages shrink when one fails, down to single rows, and grow slowly when they
-arrive; and rows that failed twice are under suspicion: they travel alone, one at a time, after ever longer waits.
+arrive; and rows that failed three times are under suspicion: they travel alone, one at a time, after ever longer waits.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _DOUBLINGS_MAX = 16
 _SHRINK = 8
 _GROW = 16  # this part of the full size
 _GREETED = 1 / 6  # of the usual wait, for what was on its way when the collector came
-_STRIKES = 2  # failures that make a suspect
+_STRIKES = 3  # failures that make a suspect; by then messages have shrunk, so there are few
 _STRIKES_KEPT = 50_000  # rows given up at the cap leave theirs behind
 
 

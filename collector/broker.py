@@ -15,9 +15,23 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
+from amqtt.broker import Broker
+from amqtt.errors import BrokerError
+
 from phasewatt.errors import ConfigInvalid
 
 _START_TIMEOUT_S = 30
+
+
+class _Broker(Broker):  # type: ignore[misc] # amqtt carries no types
+    async def stream_connected(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str
+    ) -> None:
+        """Serve one client to its end; amqtt would leave the socket open where the client reset the connection."""
+        try:
+            await super().stream_connected(reader, writer, listener_name)
+        finally:
+            writer.close()
 
 
 @contextlib.contextmanager
@@ -47,12 +61,9 @@ def embedded_broker(host: str, port: int) -> Iterator[int]:
 
 async def _serve(host: str, port: int, listening: Future[Callable[[], object]]) -> None:
     """Serve until the function that `listening` gets is called."""
-    from amqtt.broker import Broker
-    from amqtt.errors import BrokerError
-
     for chatty in ("amqtt", "transitions"):
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
-    broker = Broker(
+    broker = _Broker(
         {
             "listeners": {"default": {"type": "tcp", "bind": f"{host}:{port}"}},
             "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},

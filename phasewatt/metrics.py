@@ -162,12 +162,17 @@ def _watts(phase: Phase, adjusted: bool = False) -> Callable[[Trial, Context], R
     return _joules(phase, lambda trial, energy: energy.window_s, adjusted)
 
 
-def _peak_watts(phase: Phase) -> Callable[[Trial, Context], Readings]:
+def _peak_watts(phase: Phase, adjusted: bool = False) -> Callable[[Trial, Context], Readings]:
     def read(trial: Trial, context: Context) -> Readings:
         energy, reason = _energy_of(trial, phase, context.scope)
         if energy is None or energy.peak_power_w is None:
             return Readings((), reason if energy is None else energy.reason)
-        return Readings((energy.peak_power_w,))
+        if not adjusted:
+            return Readings((energy.peak_power_w,))
+        idle, reason = _energy_of(trial, Phase.IDLE, context.scope)
+        if idle is None or idle.mean_power_w is None:
+            return Readings((), energy.idle_reason or reason)
+        return Readings((energy.peak_power_w - idle.mean_power_w,))
 
     return read
 
@@ -236,6 +241,7 @@ _LOWER, _HIGHER, _NEITHER = Better.LOWER, Better.HIGHER, Better.NEITHER
 _PRE, _DEC, _REQ = Phase.PREFILL, Phase.DECODE, Phase.REQUEST
 _GROSS = "gross energy of the window"
 _ADJUSTED = "(gross energy - mean idle power, model loaded, x window)"
+_PEAK = "largest value in the window"
 _MFU = (
     "analytic FLOPs (2 per multiply-add, causal attention, head for the last position) / host time / "
     "measured matrix-product rate of the dtype"
@@ -273,14 +279,24 @@ _ROWS = (
            _joules(_REQ, _sequences, True), _REQ, None, True),
     Metric("request_token_energy", "J/token", f"{_GROSS} / (requests x OSL)", _LOWER,
            _joules(_REQ, _output_tokens), _REQ, None, True),
+    Metric("request_token_energy_adjusted", "J/token", f"{_ADJUSTED} / (requests x OSL)", _LOWER,
+           _joules(_REQ, _output_tokens, True), _REQ, None, True),
     Metric("idle_power", "W", f"{_GROSS} / window, model loaded", _NEITHER, _watts(Phase.IDLE), Phase.IDLE, None, True),
     Metric("prefill_power", "W", f"{_GROSS} / window", _NEITHER, _watts(_PRE), _PRE, None, True),
     Metric("prefill_power_adjusted", "W", f"{_ADJUSTED} / window", _NEITHER, _watts(_PRE, True), _PRE, None, True),
-    Metric("prefill_power_peak", "W", "largest value in the window", _NEITHER, _peak_watts(_PRE), _PRE, None, True),
+    Metric("prefill_power_peak", "W", _PEAK, _NEITHER, _peak_watts(_PRE), _PRE, None, True),
+    Metric("prefill_power_peak_adjusted", "W", f"{_PEAK} - mean idle power, model loaded", _NEITHER,
+           _peak_watts(_PRE, True), _PRE, None, True),
     Metric("decode_power", "W", f"{_GROSS} / window", _NEITHER, _watts(_DEC), _DEC, None, True),
     Metric("decode_power_adjusted", "W", f"{_ADJUSTED} / window", _NEITHER, _watts(_DEC, True), _DEC, None, True),
-    Metric("decode_power_peak", "W", "largest value in the window", _NEITHER, _peak_watts(_DEC), _DEC, None, True),
+    Metric("decode_power_peak", "W", _PEAK, _NEITHER, _peak_watts(_DEC), _DEC, None, True),
+    Metric("decode_power_peak_adjusted", "W", f"{_PEAK} - mean idle power, model loaded", _NEITHER,
+           _peak_watts(_DEC, True), _DEC, None, True),
     Metric("request_power", "W", f"{_GROSS} / window", _NEITHER, _watts(_REQ), _REQ, None, True),
+    Metric("request_power_adjusted", "W", f"{_ADJUSTED} / window", _NEITHER, _watts(_REQ, True), _REQ, None, True),
+    Metric("request_power_peak", "W", _PEAK, _NEITHER, _peak_watts(_REQ), _REQ, None, True),
+    Metric("request_power_peak_adjusted", "W", f"{_PEAK} - mean idle power, model loaded", _NEITHER,
+           _peak_watts(_REQ, True), _REQ, None, True),
     Metric("host_memory_peak", "B", "peak resident set of the model's process", _LOWER, _host_memory),
     Metric("accelerator_memory_peak", "B", "peak allocated by the engine", _LOWER, _accelerator_memory),
     Metric("prefill_mfu", "1", _MFU, _HIGHER, _utilisation(_PRE, False), _PRE),

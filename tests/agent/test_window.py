@@ -18,9 +18,9 @@ def send(to: Window, *seqs: int, at_s: float = 0.0, size_bytes: int = 10) -> Non
 
 
 def under_suspicion(*seqs: int) -> Window:
-    """A window whose rows failed twice at second 0."""
+    """A window whose rows failed three times at second 0."""
     made = window()
-    for _ in range(2):
+    for _ in range(3):
         send(made, *seqs)
         made.lose(0.0)
     return made
@@ -106,9 +106,9 @@ def test_an_absent_collector_makes_no_suspects():
     assert rows.suspect(inf) is None
 
 
-def test_rows_that_fail_twice_while_others_arrive_travel_alone():
+def test_rows_that_fail_three_times_while_others_arrive_travel_alone():
     rows = window()
-    for now_s in (100.0, 200.0):
+    for now_s in (0.0, 100.0, 200.0):
         send(rows, 1, 2, at_s=now_s)
         send(rows, 9, at_s=now_s)
         rows.settle([(9, 9)], now_s + 1)

@@ -58,14 +58,20 @@ BY_HAND = {
     "request_energy": (60.0,),
     "request_energy_adjusted": (30.0,),
     "request_token_energy": (20.0,),
+    "request_token_energy_adjusted": (10.0,),
     "idle_power": (5.0,),
     "prefill_power": (10.0,),
     "prefill_power_adjusted": (5.0,),
     "prefill_power_peak": (20.0,),
+    "prefill_power_peak_adjusted": (15.0,),
     "decode_power": (16.0,),
     "decode_power_adjusted": (8.0,),
     "decode_power_peak": (32.0,),
+    "decode_power_peak_adjusted": (27.0,),
     "request_power": (24.0,),
+    "request_power_adjusted": (12.0,),
+    "request_power_peak": (48.0,),
+    "request_power_peak_adjusted": (43.0,),
     "host_memory_peak": (1000.0,),
     "accelerator_memory_peak": (),
     "prefill_mfu": tuple(roofline.phase_flops(TASK, Phase.PREFILL, 0, 4) / s / 1e6 for s in (0.5, 0.25)),
@@ -205,6 +211,7 @@ def test_energy_without_an_idle_baseline():
     asked = changed(WHOLE, energy=(bare,))
     assert METRICS["decode_power"].of(asked, CONTEXT).values == (16.0,)
     assert reason("decode_power_adjusted", asked) == "no idle baseline"
+    assert reason("decode_power_peak_adjusted", asked) == "no idle baseline"
 
 
 def test_window_without_tokens_is_no_division_by_zero():

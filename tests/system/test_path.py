@@ -154,7 +154,7 @@ test_a_killed_collector_gets_again_what_it_did_not_commit = pytest.mark.broker(
     ("arguments", "code", "words"),
     [
         (("run", "smok"), 2, "no suite 'smok'; known:"),
-        (("run", "smoke", "--model", "gpt-9"), 1, "no preset 'gpt-9'"),
+        (("run", "smoke", "--engine", "fake", "--model", "gpt-9"), 1, "no preset 'gpt-9'"),
         (("run", "smoke", "--engine", "vllm"), 1, "no engine 'vllm'"),
         (("run", "smoke", "--threads", "two"), 2, "--threads: expected whole numbers, got 'two'"),
         (("run", "smoke", "--engine", "fake", "--meter", "nvlm"), 2, "no meter 'nvlm'"),
