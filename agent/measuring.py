@@ -9,10 +9,12 @@ from msgspec import Struct
 
 from agent.campaigns import Campaigns
 from agent.cells import Suite
+from agent.outbox import OutboxFull
 from agent.runner import Finished, Plan, Runner
 from phasewatt.metrics import METRICS, Context
 from phasewatt.records import Outcome, Trial
 
+_FULL_DISK_S = 10.0  # between attempts
 _FIGURES = ("ttft", "tpot", "prefill_rate", "decode_rate", "decode_token_energy")
 
 
@@ -69,7 +71,9 @@ AnyReport = Begun | Stage | CellBegun | CellDone | Ended | Broken
 Tell = Callable[[AnyReport], None]
 
 
-def run_suite(suite: Suite, runner: Runner, campaigns: Campaigns, fresh: bool, tell: Tell) -> None:
+def run_suite(
+    suite: Suite, runner: Runner, campaigns: Campaigns, fresh: bool, tell: Tell, pause: Callable[[float], None]
+) -> None:
     """Measure every cell of `suite` that its open campaign lacks; `fresh` begins a new campaign.
 
     Raises:
@@ -85,16 +89,23 @@ def run_suite(suite: Suite, runner: Runner, campaigns: Campaigns, fresh: bool, t
             continue
         tell(CellBegun(label=cell.label))
         finished = runner.run(cell, plan)
-        _commit(finished, campaigns)
+        _commit(finished, campaigns, tell, pause)
         tell(_summary(finished.trial))
     campaigns.close_campaign(campaign)
     tell(Ended(campaign=campaign))
 
 
-def _commit(finished: Finished, campaigns: Campaigns) -> None:
-    """Trial first: its row goes before those of its traces when the disk cap makes the outbox choose."""
+def _commit(finished: Finished, campaigns: Campaigns, tell: Tell, pause: Callable[[float], None]) -> None:
+    """Commit the trial with its traces; while the disk is full, hold on to them and try again."""
     trial = finished.trial
-    campaigns.commit_cell(trial.campaign, trial.cell, trial.outcome, [trial, *finished.traces])
+    while True:
+        try:
+            campaigns.commit_cell(trial.campaign, trial.cell, trial.outcome, [trial, *finished.traces])
+        except OutboxFull as error:
+            tell(Stage(text=f"waiting to store the finished cell: {error}"))
+            pause(_FULL_DISK_S)
+        else:
+            return
 
 
 def _summary(trial: Trial) -> CellDone:

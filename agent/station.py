@@ -70,7 +70,7 @@ class Station:
         bench = Bench(stop, stage)
         runner = Runner(self.host, bench, self._metering, stop, stage)
         try:
-            run_suite(request.suite, runner, self._campaigns, request.fresh, told)
+            run_suite(request.suite, runner, self._campaigns, request.fresh, told, stop.pause)
         finally:
             bench.clear()
 
