@@ -49,8 +49,8 @@ class Bench:
             DoesNotFit: it needs more memory or positions than there are; both figures are given.
         """
         described = self._describe(cell)
-        task = _task(cell, described)
-        _check_fit(task, cell.dtype, described)
+        _check_fit(_task(cell, described, ""), cell.dtype, described)
+        task = _task(cell, described, _prompt_digest(cell, described.architecture.vocab_size))
         loaded = self._load(cell, described)
         self._progress("setting the prompt")
         order = Prompt(seed=cell.prompt_seed, batch=cell.batch, tokens=cell.prompt_tokens, threads=cell.threads)
@@ -106,14 +106,16 @@ class Bench:
         return self._loaded
 
 
-def _task(cell: Cell, described: Described) -> Task:
-    shape = described.architecture
-    ids = prompt.token_ids(cell.prompt_seed, cell.batch, cell.prompt_tokens, shape.vocab_size)
+def _prompt_digest(cell: Cell, vocab_size: int) -> str:
+    return prompt.digest(prompt.token_ids(cell.prompt_seed, cell.batch, cell.prompt_tokens, vocab_size))
+
+
+def _task(cell: Cell, described: Described, prompt_digest: str) -> Task:
     return Task(
-        architecture=shape,
+        architecture=described.architecture,
         batch=cell.batch,
         prompt_tokens=cell.prompt_tokens,
-        prompt_digest=prompt.digest(ids),
+        prompt_digest=prompt_digest,
         output_tokens=cell.output_tokens,
     )
 

@@ -7,16 +7,19 @@ import itertools
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
+from agent import engines, models
 from phasewatt import settings
 from phasewatt.errors import ConfigInvalid
 
 Positive = Annotated[int, Meta(ge=1, le=2**31)]
-Seconds = Annotated[float, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0, le=86400)]
+WEIGHTS = ("random", "path", "hub")
+MAX_LABEL = 256  # of a cell in a trial
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
@@ -29,6 +32,7 @@ class Measure(Struct, frozen=True, forbid_unknown_fields=True):
     limit_s: Seconds = 60.0  # a phase's window ends after this, whatever the repetitions
     warmup_limit_s: Seconds = 15.0
     idle_s: Seconds = 3.0
+    gate_s: Seconds = 10.0  # at most, for others to let the CPU be; then the trial is marked
     decode_steps: Positive = 64  # of a decode repetition, at most the output length
     profile_repetitions: Positive = 3
     rate_hz: Annotated[float, Meta(gt=0, le=100)] = 10.0
@@ -41,7 +45,7 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
     output_tokens: Annotated[int, Meta(ge=2, le=2**31)]
     model: Name = "smollm2-135m"  # a preset; not read where the weights bring their own configuration
     weights: Name = "random:7"
-    dtype: Name = "float32"
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     engine: Name = "transformers"
     mode: Name = "eager"
     attention: Name = "sdpa"
@@ -53,9 +57,9 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def label(self) -> str:
         """What tells this cell from the others of a suite."""
-        model = self.model if self.weights.startswith("random:") else self.weights
+        model = f"{self.model} {self.weights}" if self.weights.startswith("random:") else self.weights
         threads = "" if self.threads is None else f" threads={self.threads}"
-        work = f"{model} {self.weights} {self.dtype} batch={self.batch} {self.prompt_tokens}/{self.output_tokens}"
+        work = f"{model} {self.dtype} batch={self.batch} {self.prompt_tokens}/{self.output_tokens}"
         how = f"{self.engine} {self.mode} {self.attention} {self.accelerator}"
         return f"{work} {how}{threads} seed={self.prompt_seed}"
 
@@ -123,7 +127,23 @@ def parse(name: str, text: str, overrides: Mapping[str, Any], origin: str) -> Su
         for index, written in enumerate(file.cells)
         for values in _swept({**file.defaults, **written, **overrides})
     ]
+    if not cells:
+        raise ConfigInvalid(f"{origin}: no cell is left: an empty list sweeps nothing")
+    for cell in cells:
+        _check(cell)
     return Suite(name=name, about=file.about, measure=file.measure, cells=tuple(dict.fromkeys(cells)))
+
+
+def _check(cell: Cell) -> None:
+    """Raise ConfigInvalid for a name that no agent of this version knows, before anything is started."""
+    engines.check(cell.engine)
+    kind = cell.weights.partition(":")[0]
+    if kind not in WEIGHTS:
+        raise ConfigInvalid(f"weights: expected random:SEED, path:DIR or hub:OWNER/NAME, got {cell.weights!r}")
+    if kind == "random":
+        models.preset(cell.model)
+    if len(cell.label) > MAX_LABEL:
+        raise ConfigInvalid(f"weights: a name of {len(cell.weights)} letters is too long: {cell.weights[:40]}...")
 
 
 def _swept(written: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 _LOCK = "lock"
 _SOCKET = "agent.sock"
+_POLL_S = 0.5
+_CLEARING_S = 3.0
 _REQUEST_BYTES = 4 * 1024 * 1024
 
 
@@ -70,7 +72,7 @@ class Control:
     def __init__(self, state: Path, execute: Execute) -> None:
         self._execute = execute
         self._busy = threading.Lock()
-        self._running: Stop | None = None
+        self._stopping = Stop()
         path = state / _SOCKET
         path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX)
@@ -86,8 +88,7 @@ class Control:
 
     def stop(self) -> None:
         """Stop the suite that runs, if any, and listen no longer."""
-        if self._running is not None:
-            self._running.set()
+        self._stopping.set()
         with self._busy, suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -121,14 +122,15 @@ class Control:
                 tell(Broken(message="the daemon met an unexpected error; see its log", exit_code=1))
 
     def _run(self, request: RunRequest, caller: socket.socket, tell: Tell, stop: Stop) -> None:
-        if not self._busy.acquire(blocking=False):
+        # The suite before this one has told its end when it still has to clear its bench.
+        if not self._busy.acquire(timeout=_CLEARING_S):
             raise StateBusy("the daemon is running another suite; try again when it is done")
         try:
-            self._running = stop
             threading.Thread(target=_watch, args=(caller, stop), name="caller", daemon=True).start()
+            threading.Thread(target=_follow, args=(self._stopping, stop), name="stopping", daemon=True).start()
             self._execute(request, tell, stop)
         finally:
-            self._running = None
+            stop.set()
             self._busy.release()
 
 
@@ -147,28 +149,42 @@ def hand_over(state: Path, request: RunRequest, stop: Stop) -> Iterator[AnyRepor
             raise StateBusy(
                 f"another agent works in {state} and takes no work ({error.strerror}): wait until it ends"
             ) from error
-        connection.sendall(msgspec.json.encode(request) + b"\n")
+        with suppress(OSError):  # a daemon that ends just now is told of by the reports
+            connection.sendall(msgspec.json.encode(request) + b"\n")
         yield from _reports(connection, stop)
 
 
 def _reports(connection: socket.socket, stop: Stop) -> Iterator[AnyReport]:
     decoder = msgspec.json.Decoder(AnyReport)
-    connection.settimeout(0.5)
+    connection.settimeout(_POLL_S)
     received = b""
     while not stop.is_set():
         try:
             chunk = connection.recv(65536)
         except TimeoutError:
             continue
+        except OSError:
+            chunk = b""
         if not chunk:
             yield Broken(message="the daemon ended; what was finished is kept", exit_code=1)
             return
         *lines, received = (received + chunk).split(b"\n")
         for line in lines:
-            report = decoder.decode(line)
+            try:
+                report = decoder.decode(line)
+            except msgspec.DecodeError:
+                yield Broken(message="the daemon is of another version: restart it", exit_code=1)
+                return
             yield report
             if isinstance(report, Ended | Broken):
                 return
+
+
+def _follow(leader: Stop, stop: Stop) -> None:
+    """Set `stop` when `leader` is set; ends with either."""
+    while not stop.wait(_POLL_S):
+        if leader.is_set():
+            stop.set()
 
 
 def _watch(caller: socket.socket, stop: Stop) -> None:

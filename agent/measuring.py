@@ -5,14 +5,16 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 
+import msgspec
 from msgspec import Struct
 
 from agent.campaigns import Campaigns
 from agent.cells import Suite
 from agent.outbox import OutboxFull
 from agent.runner import Finished, Plan, Runner
+from phasewatt.errors import RecordRejected
 from phasewatt.metrics import METRICS, Context
-from phasewatt.records import Outcome, Trial
+from phasewatt.records import Outcome, Scope, Trial
 
 _FULL_DISK_S = 10.0  # between attempts
 _FIGURES = ("ttft", "tpot", "prefill_rate", "decode_rate", "decode_token_energy")
@@ -49,6 +51,7 @@ class CellDone(Report, frozen=True):
     outcome: Outcome
     reason: str | None
     simulated: bool
+    scope: Scope | None  # of the energy figure
     figures: dict[str, float | None]  # medians of a few metrics, for a first look
     energy_reason: str | None
     marks: tuple[str, ...]
@@ -101,17 +104,36 @@ def _commit(finished: Finished, campaigns: Campaigns, tell: Tell, pause: Callabl
     while True:
         try:
             campaigns.commit_cell(trial.campaign, trial.cell, trial.outcome, [trial, *finished.traces])
-        except OutboxFull as error:
+        except OutboxFull as error:  # noqa: PERF203 - the loop is a retry
             tell(Stage(text=f"waiting to store the finished cell: {error}"))
             pause(_FULL_DISK_S)
+        except RecordRejected as error:
+            finished = _refused(trial, str(error))
+            trial = finished.trial
         else:
             return
 
 
+def _refused(trial: Trial, reason: str) -> Finished:
+    """What can be stored of a trial that cannot be stored as it is: that it failed, and why."""
+    failed = msgspec.structs.replace(
+        trial, outcome=Outcome.FAILED, reason=reason, runs=(), energy=(), traces=(), memory=None
+    )
+    return Finished(failed, ())
+
+
+def _scope_of(trial: Trial) -> Scope | None:
+    """The scope that has the processor in it which did the work, if one was metered."""
+    metered = {energy.scope for energy in trial.energy}
+    own = Scope.GPU_BOARD if trial.conditions.accelerator == "cuda" else Scope.CPU_PACKAGE
+    return next((scope for scope in (own, Scope.MODULE, Scope.BOARD_INPUT, Scope.WALL) if scope in metered), None)
+
+
 def _summary(trial: Trial) -> CellDone:
-    scope = trial.energy[0].scope if trial.energy else None
+    scope = _scope_of(trial)
     read = {name: METRICS[name].of(trial, Context(scope=scope)) for name in _FIGURES}
     return CellDone(
+        scope=scope,
         label=trial.cell,
         outcome=trial.outcome,
         reason=trial.reason,

@@ -69,8 +69,8 @@ class Described(Order, frozen=True):
     architecture: Architecture
     accelerator: str
     processor: str | None
+    gpu_uuid: str | None  # as NVML writes it; None: no NVIDIA GPU does the work
     memory_free_bytes: int | None
-    memory_total_bytes: int | None
     versions: dict[str, str]
     simulated: bool
 

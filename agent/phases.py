@@ -52,8 +52,8 @@ class Phases:
     def repeat(self, order: Repeat) -> Repeated:
         """Repetitions back to back."""
         watches: list[Stopwatch] = []
-        once = self._prepared(order.phase, order.depth, order.steps)
         with self._engine.guarded(), _no_garbage_collection():
+            once = self._prepared(order.phase, order.depth, order.steps)
             began = time.monotonic()
             while _go_on(order, len(watches), time.monotonic() - began):
                 watches.append(once())
@@ -61,14 +61,10 @@ class Phases:
 
     def profile(self, order: Profile) -> Profiled:
         """Device-busy time, in a pass of its own."""
-        once = self._prepared(order.phase, order.depth, order.steps)
-
-        def work() -> None:
-            once()
-
         try:
             with self._engine.guarded():
-                busy_ns = tuple(self._engine.device_busy_ns(work) for _ in range(order.repetitions))
+                once = self._prepared(order.phase, order.depth, order.steps)
+                busy_ns = tuple(self._engine.device_busy_ns(once) for _ in range(order.repetitions))
         except EngineFailed as error:
             return Profiled(busy_ns=None, reason=str(error))
         return Profiled(busy_ns=busy_ns, reason=None)
@@ -136,7 +132,8 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 def _go_on(order: Repeat, done: int, elapsed_s: float) -> bool:
-    if done >= _MOST_REPETITIONS or (done and elapsed_s >= order.limit_s):
+    most = _MOST_REPETITIONS // max(1, order.steps if order.phase is Phase.REQUEST else 1)
+    if done >= max(most, order.repetitions) or (done and elapsed_s >= order.limit_s):
         return False
     return done < order.repetitions or elapsed_s < order.seconds
 

@@ -77,7 +77,7 @@ class Runner:
         Raises:
             Stopped: asked to end; the cell is not finished.
         """
-        attempt = _Attempt(self._host, cell, plan, self._bench.pid)
+        attempt = _Attempt(self._host, cell, plan, self._bench.pid, self._stop)
         try:
             attempt.placed = self._bench.place(cell)
             self._measure(attempt)
@@ -101,14 +101,14 @@ class Runner:
                 self._stop.pause(_BRACKET_S)
         finally:
             attempt.recording = None if sampler is None else sampler.stop()
-        attempt.runs = [self._profiled(run, attempt) for run in attempt.runs]
         attempt.memory = self._bench.ask(MeasureMemory(), Memory, _MARGIN_S).use
+        attempt.runs = [self._profiled(run, attempt) for run in attempt.runs]
 
     def _sampler(self, attempt: _Attempt) -> Sampler | None:
         attempt.energy_reason = self._metering.reason
         if not self._metering.meters:
             return None
-        sampler = Sampler(self._metering.meters, attempt.plan.measure.rate_hz)
+        sampler = Sampler(attempt.metered(self._metering.meters), attempt.plan.measure.rate_hz)
         try:
             sampler.start()
         except MeterUnavailable as error:
@@ -190,14 +190,18 @@ class Runner:
         self._progress(f"{run.phase.value}: profiling")
         measure, shape = attempt.plan.measure, _shape(run.phase, attempt.cell, attempt.plan.measure)
         order = Profile(phase=run.phase, repetitions=measure.profile_repetitions, depth=shape.depth, steps=shape.steps)
-        profiled = self._bench.ask(order, Profiled, _MARGIN_S)
+        try:
+            profiled = self._bench.ask(order, Profiled, _MARGIN_S)
+        except EngineFailed as error:  # the run itself was measured before
+            self._bench.clear()
+            profiled = Profiled(busy_ns=None, reason=str(error))
         return msgspec.structs.replace(run, device_busy_ns=profiled.busy_ns, device_busy_reason=profiled.reason)
 
 
 class _Attempt:
     """What is known of a trial while it is being made."""
 
-    def __init__(self, host: Host, cell: Cell, plan: Plan, engine_pid: int | None) -> None:
+    def __init__(self, host: Host, cell: Cell, plan: Plan, engine_pid: int | None, stop: Stop) -> None:
         self.cell = cell
         self.plan = plan
         self.placed: Placed | None = None
@@ -211,8 +215,13 @@ class _Attempt:
         self._seen: list[Observation] = []
         self._started_unix_s = time.time()
         self._started_ns = time.monotonic_ns()
-        self._other_load = busy_cores(_LOOK_S)
+        self._other_load = _settled_load(plan.measure.gate_s, stop)
         self._other_processes = host.gpus.processes(besides=engine_pid)
+
+    def metered(self, meters: Sequence[str]) -> tuple[str, ...]:
+        """`meters`, NVML told which GPU does the work: the others on the host are not this trial's."""
+        uuid = self.placed.described.gpu_uuid if self.placed is not None else None
+        return tuple(f"nvml:{uuid}" if name == "nvml" and uuid else name for name in meters)
 
     def observe(self) -> None:
         """Note the state of the host."""
@@ -238,10 +247,15 @@ class _Attempt:
             runs=tuple(self.runs),
             memory=self.memory,
             energy=energy.phase_energies(traces, self.runs),
-            energy_reason=self.energy_reason,
+            energy_reason=self._energy_reason(traces),
             traces=tuple(identity.record_id(Kind.TRACE, codec.encode(trace)) for trace in traces),
         )
         return Finished(trial, traces)
+
+    def _energy_reason(self, traces: Sequence[Trace]) -> str | None:
+        if self.recording is not None and not traces:
+            return self.recording.fault or "the sampler saw nothing"
+        return self.energy_reason
 
     def _work(self) -> Work | None:
         return None if self.placed is None else self.placed.work
@@ -280,6 +294,10 @@ class _Attempt:
         marks = []
         if self._other_load > _ALONE_CORES:
             marks.append(f"not alone: others kept {self._other_load:.1f} cores busy just before")
+        if self._other_processes:
+            marks.append(f"not alone: {self._other_processes} other processes on the GPUs just before")
+        if throttled := _united(self._seen):
+            marks.append(f"held back: {', '.join(throttled)}")
         if self.recording is not None and self.recording.fault is not None:
             marks.append(self.recording.fault)
         return marks
@@ -295,6 +313,14 @@ def _shape(phase: Phase, cell: Cell, measure: Measure) -> _Shape:
     steps = min(measure.decode_steps, output - 1)
     depth = prompt + (output - 1 - steps) // 2
     return _Shape(depth, steps, cell.batch * steps, depth, depth + steps)
+
+
+def _settled_load(patience_s: float, stop: Stop) -> float:
+    """Cores that others keep busy, once few are or patience is over."""
+    deadline = time.monotonic() + patience_s
+    while (busy := busy_cores(_LOOK_S, stop.pause)) > _ALONE_CORES and time.monotonic() < deadline:
+        pass
+    return busy
 
 
 def _united(seen: Sequence[Observation]) -> tuple[str, ...] | None:

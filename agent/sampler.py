@@ -100,7 +100,7 @@ class Sampler:
             MeterUnavailable: a meter does not open, or the child does not answer in time.
         """
         command = [sys.executable, "-m", "agent.sampler", "--rate-hz", str(self._rate_hz), *self._names]
-        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         try:
             self._header = self._read_header()
         except MeterUnavailable:
@@ -136,7 +136,8 @@ class Sampler:
         ready, _, _ = select.select([self._child.stdout], [], [], _START_S)
         line = self._child.stdout.readline() if ready else b""
         if not line:
-            raise MeterUnavailable(f"the sampler of {', '.join(self._names)} did not answer in {_START_S:.0f} s")
+            why = "ended at once" if ready else f"did not answer in {_START_S:.0f} s"
+            raise MeterUnavailable(f"the sampler of {', '.join(self._names)} {why}")
         header = msgspec.json.decode(line, type=_Header)
         if header.refusal is not None:
             raise MeterUnavailable(header.refusal)

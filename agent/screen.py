@@ -68,9 +68,10 @@ class Screen:
             f"phasewatt-agent: {message} ({len(self._done)} in this run); the same command goes on with the rest"
         )
 
-    def delivery(self, message: str) -> None:
-        """What became of the records."""
-        self._last_lines.append(f"delivery: {message}")
+    def delivery(self, message: str, done: bool) -> None:
+        """What became of the records; not `done` makes the exit code 1."""
+        self._code = self._code or int(not done)
+        self._last_lines.append(f"delivery: {message}" if done else f"phasewatt-agent: {message}")
 
     def close(self) -> None:
         """Take the bar away, print the table and the last lines."""
@@ -125,8 +126,9 @@ class JsonScreen:
         """The user ended it."""
         self._code, self._stopped = _STOPPED, message
 
-    def delivery(self, message: str) -> None:
-        """What became of the records."""
+    def delivery(self, message: str, done: bool) -> None:
+        """What became of the records; not `done` makes the exit code 1."""
+        self._code = self._code or int(not done)
         self._delivery = message
 
     def close(self) -> None:
@@ -159,4 +161,5 @@ def _table(cells: list[CellDone]) -> Table:
 
 def _figure(cell: CellDone, name: str, scale: float) -> str:
     value = cell.figures.get(name)
-    return "-" if value is None else f"{value * scale:.4g}"
+    scope = f" ({cell.scope.value})" if name.endswith("_energy") and cell.scope else ""
+    return "-" if value is None else f"{value * scale:.4g}{scope}"

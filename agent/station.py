@@ -38,6 +38,7 @@ class Station:
         self.host = Host(device_id(state, settings.device))
         self.facts = self.host.facts()
         self.outbox = Outbox.open(state, settings.outbox_cap_bytes)
+        self._metering = _metering(settings.meters, self.facts)
         self.link: Link | None = None
         if broker is not None:
             self.link = Link(
@@ -49,7 +50,6 @@ class Station:
             )
             self.link.start()
         self._campaigns = Campaigns(self.outbox)
-        self._metering = _metering(settings.meters, self.facts)
         if self.outbox.set_aside is not None:
             self.note("spool-set-aside", f"the outbox was damaged: set aside as {self.outbox.set_aside.name}")
 
@@ -73,6 +73,11 @@ class Station:
             run_suite(request.suite, runner, self._campaigns, request.fresh, told, stop.pause)
         finally:
             bench.clear()
+
+    @property
+    def meter_names(self) -> tuple[str, ...]:
+        """The meters that are read here."""
+        return self._metering.meters
 
     def note(self, name: str, message: str) -> None:
         """Keep and deliver an event."""

@@ -39,7 +39,13 @@ class Telemeter:
     """
 
     def __init__(
-        self, host: Host, outbox: Outbox, committed: Callable[[], None], batch_s: float, period_s: float = 1.0
+        self,
+        host: Host,
+        outbox: Outbox,
+        committed: Callable[[], None],
+        batch_s: float,
+        period_s: float = 1.0,
+        meter_names: Sequence[str] = meters.AUTOMATIC,
     ) -> None:
         self._host = host
         self._outbox = outbox
@@ -48,7 +54,7 @@ class Telemeter:
         self._period_s = period_s
         self._stop = Stop()
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
-        self._meters = _open_meters(period_s)
+        self._meters = _open_meters(meter_names, period_s)
         self._columns = _columns(host)
 
     def start(self) -> None:
@@ -63,22 +69,22 @@ class Telemeter:
             meter.close()
 
     def _run(self) -> None:
+        psutil.cpu_percent()  # counts from its last call in this thread; the first has nothing to count from
+        due_ns = time.monotonic_ns()
         ended = False
         while not ended:
-            times_ns, rows, started_unix_s = [time.monotonic_ns()], [self._sample()], time.time()
-            while not (ended := self._stop.wait(self._wait_s(times_ns))):
+            times_ns: list[int] = []
+            rows: list[list[float | None]] = []
+            started_unix_s = time.time() + self._period_s
+            while not ended and (not times_ns or times_ns[-1] - times_ns[0] < self._batch_s * 1e9):
+                due_ns = max(due_ns + round(self._period_s * 1e9), time.monotonic_ns())
+                ended = self._stop.wait((due_ns - time.monotonic_ns()) * 1e-9)
                 times_ns.append(time.monotonic_ns())
                 rows.append(self._sample())
-                if times_ns[-1] - times_ns[0] >= self._batch_s * 1e9:
-                    break
             self._commit(times_ns, rows, started_unix_s)
 
-    def _wait_s(self, times_ns: Sequence[int]) -> float:
-        due_ns = times_ns[0] + round(len(times_ns) * self._period_s * 1e9)
-        return max(0.0, (due_ns - time.monotonic_ns()) * 1e-9)
-
     def _sample(self) -> list[float | None]:
-        return [column.read() for column in self._columns] + [v for meter in self._meters for v in meter.read()]
+        return [_read(column) for column in self._columns] + [v for meter in self._meters for v in meter.read()]
 
     def _commit(self, times_ns: Sequence[int], rows: Sequence[Sequence[float | None]], started_unix_s: float) -> None:
         named = [(c.name, c.unit, c.scale) for c in self._columns] + [
@@ -100,16 +106,24 @@ class Telemeter:
             logger.error("telemetry of %.0f s lost: %s", self._batch_s, error)
 
 
-def _open_meters(period_s: float) -> list[meters.Meter]:
+def _read(column: Column) -> float | None:
+    """The figure, or None where this host does not give it now: one column never ends the others."""
+    try:
+        return column.read()
+    except (OSError, AttributeError, ValueError, RuntimeError, psutil.Error) as error:
+        logger.debug("%s: %s", column.name, error)
+        return None
+
+
+def _open_meters(names: Sequence[str], period_s: float) -> list[meters.Meter]:
     opened = []
-    for name in meters.AUTOMATIC:
+    for name in names:
         with suppress(MeterUnavailable):
             opened.append(meters.open_meter(name, period_s))
     return opened
 
 
 def _columns(host: Host) -> tuple[Column, ...]:
-    psutil.cpu_percent()  # the first call has nothing to compare with
     gpus = host.gpus
     everywhere = (
         Column("cpu_busy", "1", 1e-3, lambda: psutil.cpu_percent() / 100),

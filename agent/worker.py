@@ -42,6 +42,7 @@ class Worker:
         self._engine = engine
         self._vocab_size = 0
         self._phases: Phases | None = None
+        self._own_threads: int | None = None
 
     def answer(self, order: Question) -> Answer:
         """What came of `order`.
@@ -69,11 +70,22 @@ class Worker:
         def context(tokens: int) -> array[int]:
             return prompt.token_ids(order.seed, order.batch, tokens, self._vocab_size)
 
-        threads = _set_threads(order.threads)
+        threads = self._set_threads(order.threads)
         self._engine.reset_peak_memory()
         with self._engine.guarded():
             self._phases = Phases(self._engine, context, order.batch, order.tokens)
         return Ready(threads=threads)
+
+    def _set_threads(self, asked: int | None) -> int | None:
+        """CPU threads that torch uses from now on, its own choice where none is asked for; None without torch."""
+        torch = sys.modules.get("torch")
+        if torch is None:
+            return asked
+        if self._own_threads is None:
+            self._own_threads = torch.get_num_threads()
+        torch.set_num_threads(asked or self._own_threads)
+        count: int = torch.get_num_threads()
+        return count
 
 
 def serve(engine_name: str, orders: IO[bytes], answers: IO[bytes]) -> None:
@@ -91,17 +103,6 @@ def serve(engine_name: str, orders: IO[bytes], answers: IO[bytes]) -> None:
             answer = Refused(message=f"{type(error).__name__}: {first}", fits=not isinstance(error, MemoryError))
         answers.write(msgspec.json.encode(answer) + b"\n")
         answers.flush()
-
-
-def _set_threads(threads: int | None) -> int | None:
-    """CPU threads that torch uses from now on; None where there is no torch to ask."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return threads
-    if threads is not None:
-        torch.set_num_threads(threads)
-    count: int = torch.get_num_threads()
-    return count
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from phasewatt.topics import Topic
 
 MAX_ITEMS = 10_000  # of one batch: what its receipt may have to name one by one
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _Message = TypeVar("_Message", Batch, Status, Facts)
 
 
@@ -51,7 +51,7 @@ class Ingest:
             device = parsed.device
             return self._take(parsed, payload)
         except RecordRejected as error:
-            _log.warning("put aside a message on %r: %s", topic, printable(str(error)))
+            logger.warning("put aside a message on %r: %s", topic, printable(str(error)))
             self._store.quarantine(device, topic, payload, str(error), self._clock())
             return None
 
@@ -76,7 +76,9 @@ class Ingest:
             raise RecordRejected(f"a batch of {batch.kind.value} on a topic of another kind")
         receipt = self._store.ingest(batch, self._clock())
         for rejection in receipt.rejected[:1]:
-            _log.warning("%s: %d items put aside: %s", batch.device, len(receipt.rejected), printable(rejection.reason))
+            logger.warning(
+                "%s: %d items put aside: %s", batch.device, len(receipt.rejected), printable(rejection.reason)
+            )
         return receipt
 
     def _take_status(self, topic: Topic, status: Status) -> Receipt | None:

@@ -33,7 +33,7 @@ _KEEPALIVE_S = 30
 _STOP_TIMEOUT_S = 60
 _QOS = 1
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class _Message(NamedTuple):
@@ -100,24 +100,24 @@ class Subscriber:
                 body = codec.pack(codec.encode(receipt))
                 self._client.publish(topics.receipt(receipt.device), body, _QOS)
         except StoreUnavailable as error:
-            _log.error("not stored, so its board will send it again: %s", error)
-        except Exception:  # noqa: BLE001 - whatever one message meets, the stream of all must go on
-            _log.exception("message on %r was not handled", message.topic)
+            logger.error("not stored, so its board will send it again: %s", error)
+        except Exception:  # whatever one message meets, the stream of all must go on
+            logger.exception("message on %r was not handled", message.topic)
 
     def _connected(self, reason: ReasonCode) -> None:
         if reason.is_failure:
-            _log.error("broker %s does not let this collector in: %s", self._broker, reason)
+            logger.error("broker %s does not let this collector in: %s", self._broker, reason)
         else:
             self._client.subscribe([(topic, _QOS) for topic in topics.from_boards()])
 
     def _subscribed(self, reasons: Sequence[ReasonCode]) -> None:
         """Announce itself, only now, because boards answer an online collector at once."""
         if any(reason.is_failure for reason in reasons):
-            _log.error("broker %s refuses a subscription; allow this user to read %s/#", self._broker, topics.ROOT)
+            logger.error("broker %s refuses a subscription; allow this user to read %s/#", self._broker, topics.ROOT)
             return
         self._announce(Presence.ONLINE)
         self.listening.set()
-        _log.info("listening to broker %s", self._broker)
+        logger.info("listening to broker %s", self._broker)
 
     def _received(self, message: mqtt.MQTTMessage) -> None:
         # One byte too many is kept, so that ingest sees that it was too long.
@@ -127,16 +127,18 @@ class Subscriber:
         except queue.Full:
             self.dropped += 1
             if self.dropped % QUEUED_MESSAGES == 1:
-                _log.warning("storing falls behind: %d messages left for their boards to send again", self.dropped)
+                logger.warning("storing falls behind: %d messages left for their boards to send again", self.dropped)
 
     def _not_connected(self) -> None:
         reason = sys.exc_info()[1]  # paho calls this while it handles the failure, and tells nothing of it
-        _log.warning("broker %s cannot be reached: %s; trying again every %d to %d s", self._broker, reason, *_RETRY_S)
+        logger.warning(
+            "broker %s cannot be reached: %s; trying again every %d to %d s", self._broker, reason, *_RETRY_S
+        )
 
     def _disconnected(self, reason: ReasonCode) -> None:
         self.listening.clear()
         if reason.is_failure:
-            _log.warning("connection to broker %s lost: %s", self._broker, reason)
+            logger.warning("connection to broker %s lost: %s", self._broker, reason)
 
     def _announce(self, presence: Presence) -> mqtt.MQTTMessageInfo:
         return self._client.publish(topics.collector_state(self._name), self._state(presence), _QOS, retain=True)
@@ -170,7 +172,7 @@ def _client(name: str, broker: BrokerSettings) -> mqtt.Client:
 def _log_exceptions(text: str) -> None:
     """Keep of paho's log what nothing here tells in better words."""
     if text.startswith("Caught exception"):
-        _log.error("paho: %s", text)
+        logger.error("paho: %s", text)
 
 
 def _password(file: str | None) -> str | None:

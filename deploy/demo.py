@@ -46,7 +46,12 @@ def main() -> int:
 
 
 def _run(module: str, *arguments: str) -> int:
-    return subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode
+    process = subprocess.Popen([sys.executable, "-m", module, *arguments])
+    try:
+        return process.wait()
+    except KeyboardInterrupt:  # the child got it too, and keeps what it has measured
+        process.wait()
+        return 130
 
 
 @contextmanager
@@ -58,7 +63,10 @@ def _collector(database: list[str]) -> Iterator[str]:
         yield _address(process)
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def _address(process: subprocess.Popen[str]) -> str:

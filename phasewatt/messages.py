@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta, Raw
 
-from phasewatt.records import Count, HostFacts, Identifier, Kind, Label, Positive, Record, Text
+from phasewatt.records import Count, HostFacts, Identifier, Kind, Label, Record, Text
 
 Sequence = Annotated[int, Meta(ge=1, le=2**53)]
 
@@ -92,7 +92,7 @@ class CollectorState(Record, frozen=True):
     collector: Identifier
     presence: Presence
     generation: Identifier
-    schema: Positive | Count
+    schema: Count
     since_unix_s: float
 
 

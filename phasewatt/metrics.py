@@ -8,6 +8,7 @@ repetition where there are repetitions, or none with a reason; means and interva
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -153,9 +154,20 @@ def _joules(
         count = per(trial, energy)
         if not count:
             return Readings((), "the window holds nothing to divide by")
-        return Readings((joules / count,), None, (energy.temporal_uncertainty_j or 0.0) / count)
+        half_width_j = energy.temporal_uncertainty_j or 0.0
+        if adjusted:
+            half_width_j = math.hypot(half_width_j, _idle_half_width_j(trial, energy))
+        return Readings((joules / count,), None, half_width_j / count)
 
     return read
+
+
+def _idle_half_width_j(trial: Trial, energy: PhaseEnergy) -> float:
+    """What the idle baseline's own uncertainty amounts to over the window of `energy`."""
+    idle, _ = _energy_of(trial, Phase.IDLE, energy.scope)
+    if idle is None or idle.temporal_uncertainty_j is None or not idle.window_s:
+        return 0.0
+    return idle.temporal_uncertainty_j * energy.window_s / idle.window_s
 
 
 def _watts(phase: Phase, adjusted: bool = False) -> Callable[[Trial, Context], Readings]:

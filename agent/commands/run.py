@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from agent.stopping import Stop
 
 _TEXTS = ("model", "weights", "dtype", "engine", "attention", "accelerator")
+_SLICE_S = 0.5
 _NUMBERS = ("batch", "threads", "prompt_tokens", "output_tokens")
 
 
@@ -62,30 +64,38 @@ def _here(args: argparse.Namespace, request: RunRequest, screen: Screen | JsonSc
     except Stopped as error:
         screen.stopped(str(error))
     finally:
-        screen.delivery(_delivered(station, 0.0 if stop.is_set() else args.wait_s))
+        screen.delivery(*_delivered(station, args.wait_s, stop))
         station.close()
 
 
-def _delivered(station: Station, wait_s: float) -> str:
-    """What became of the records, in words."""
-    if station.link is None:
-        return f"no broker is set: {station.outbox.pending()} records wait in the outbox (--broker HOST:PORT)"
-    if station.link.wait_drained(wait_s):
-        return "all records are in the collector's store"
-    why = station.link.last_error or "no receipt from a collector yet"
-    return f"{station.outbox.pending()} records wait in the outbox: {why}"
+def _delivered(station: Station, wait_s: float, stop: Stop) -> tuple[str, bool]:
+    """What became of the records, in words, and whether that is what was asked for."""
+    link = station.link
+    if link is None:
+        return f"no broker is set: {station.outbox.pending()} records wait in the outbox (--broker HOST:PORT)", True
+    deadline = time.monotonic() + wait_s
+    while not (drained := link.wait_drained(_SLICE_S)) and time.monotonic() < deadline and not stop.is_set():
+        pass
+    if not drained:
+        why = link.last_error or "no receipt from a collector yet"
+        return f"{station.outbox.pending()} records wait in the outbox: {why}", False
+    if refused := station.outbox.rejected():
+        return f"delivered, but the collector refused {len(refused)} records: {refused[-1].reason}", False
+    return "all records are in the collector's store", True
 
 
 def _by_daemon(args: argparse.Namespace, request: RunRequest, screen: Screen | JsonScreen, stop: Stop) -> None:
     from agent.control import hand_over
 
-    if args.meter or args.broker or args.device:
-        raise ConfigInvalid("--meter, --broker and --device: a daemon lives in this state directory and has its own")
+    if args.meter or args.broker or args.device or args.config:
+        raise ConfigInvalid(
+            "a daemon lives in this state directory and has its own settings: leave out options for them"
+        )
     for report in hand_over(args.state_dir, request, stop):
         screen.tell(report)
     if stop.is_set():
         screen.stopped("the daemon was told to stop; what was finished is kept")
-    screen.delivery("the daemon delivers the records")
+    screen.delivery("the daemon delivers the records", True)
 
 
 @contextmanager

@@ -23,7 +23,13 @@ def run(args: argparse.Namespace) -> int:
     stop = Stop()
     stop.on_signals()
     station = Station(args.state_dir, settings, sends_telemetry=True)
-    telemeter = Telemeter(station.host, station.outbox, station.notify, settings.telemetry_interval_s)
+    telemeter = Telemeter(
+        station.host,
+        station.outbox,
+        station.notify,
+        settings.telemetry_interval_s,
+        meter_names=station.meter_names,
+    )
     control = Control(args.state_dir, station.execute)
     telemeter.start()
     control.start()

@@ -54,7 +54,7 @@ class Engine(Protocol):
     def sync(self) -> None:
         """Wait until the device has done all that was asked."""
 
-    def device_busy_ns(self, work: Callable[[], None]) -> int:
+    def device_busy_ns(self, work: Callable[[], object]) -> int:
         """Time in ns that the device was busy during `work`, by a profiler.
 
         Raises:
@@ -74,14 +74,19 @@ class Engine(Protocol):
         """Free the model."""
 
 
+def check(name: str) -> None:
+    """Raise ConfigInvalid if there is no engine of that name."""
+    if name not in ENGINES:
+        raise ConfigInvalid(f"engine: no engine {name!r}; known: {', '.join(ENGINES)}")
+
+
 def create(name: str) -> Engine:
     """A new engine of that name.
 
     Raises:
         ConfigInvalid: no such engine.
     """
-    if name not in ENGINES:
-        raise ConfigInvalid(f"engine: no engine {name!r}; known: {', '.join(ENGINES)}")
+    check(name)
     module, _, factory = ENGINES[name].partition(":")
     engine: Engine = getattr(importlib.import_module(module), factory)()
     return engine

@@ -40,8 +40,8 @@ class Fake:
             architecture=models.preset(order.model),
             accelerator="fake",
             processor="simulated",
+            gpu_uuid=None,
             memory_free_bytes=memory.available_bytes(),
-            memory_total_bytes=memory.total_bytes(),
             versions={},
             simulated=True,
         )
@@ -86,7 +86,7 @@ class Fake:
     def sync(self) -> None:
         """See `Engine.sync`."""
 
-    def device_busy_ns(self, work: Callable[[], None]) -> int:
+    def device_busy_ns(self, work: Callable[[], object]) -> int:
         """See `Engine.device_busy_ns`."""
         raise EngineFailed("engine fake has no device")
 

@@ -6,7 +6,7 @@ import contextlib
 import importlib.metadata
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ try:
     from transformers.initialization import no_init_weights
 
     from agent.engines import weights
-except ImportError as error:
+except ModuleNotFoundError as error:
     raise EngineFailed(f"engine transformers needs {error.name}: pip install 'phasewatt[torch]'") from error
+except ImportError as error:  # a library beside it is missing, or a release is too old
+    raise EngineFailed(f"torch or transformers does not load here: {error}; install the platform's build") from error
 
 
 class Transformers:
@@ -43,13 +45,12 @@ class Transformers:
     def describe(self, order: Resolve) -> Described:
         """See `Engine.describe`."""
         accelerator = _accelerator(order.accelerator)
-        free_bytes, total_bytes = _memory_of(accelerator)
         return Described(
             architecture=_architecture(order),
             accelerator=accelerator,
             processor=torch.cuda.get_device_name() if accelerator == "cuda" else memory.cpu_model(),
-            memory_free_bytes=free_bytes,
-            memory_total_bytes=total_bytes,
+            gpu_uuid=f"GPU-{torch.cuda.get_device_properties(0).uuid}" if accelerator == "cuda" else None,
+            memory_free_bytes=_free_bytes(accelerator),
             versions=_versions(),
             simulated=False,
         )
@@ -99,7 +100,7 @@ class Transformers:
         if self._device.type == "cuda":
             torch.cuda.synchronize()
 
-    def device_busy_ns(self, work: Callable[[], None]) -> int:
+    def device_busy_ns(self, work: Callable[[], object]) -> int:
         """See `Engine.device_busy_ns`: the union of all kernel and copy intervals."""
         if self._device.type != "cuda":
             raise EngineFailed("the CPU is the device: it has no device time apart from host time")
@@ -158,11 +159,11 @@ def _accelerator(asked: str) -> str:
     return found if asked == "auto" else asked
 
 
-def _memory_of(accelerator: str) -> tuple[int | None, int | None]:
-    """Free and total bytes where the model would live; a GPU that shares the host's memory counts as the host."""
+def _free_bytes(accelerator: str) -> int:
+    """Free memory where the model would live; a GPU that shares the host's memory counts as the host."""
     if accelerator == "cuda" and not torch.cuda.get_device_properties(0).is_integrated:
-        return torch.cuda.mem_get_info()
-    return memory.available_bytes(), memory.total_bytes()
+        return torch.cuda.mem_get_info()[0]
+    return memory.available_bytes()
 
 
 def _versions() -> dict[str, str]:
@@ -176,20 +177,18 @@ def _architecture(order: Resolve) -> Architecture:
     kind, _, where = order.weights.partition(":")
     if kind == "random":
         return models.preset(order.model)
-    return models.from_config_file(_snapshot(kind, where) / "config.json")
+    return models.from_config_file(_snapshot(kind, where, ("config.json",)) / "config.json")
 
 
-def _snapshot(kind: str, where: str) -> Path:
-    """Directory of a model's files, fetched from the hub if that is where it is. Safetensors and settings only."""
+def _snapshot(kind: str, where: str, wanted: Sequence[str] = ("*.safetensors", "*.json")) -> Path:
+    """Directory of a model's files, those `wanted` fetched from the hub if that is where it is."""
     if kind == "path":
         return Path(where).expanduser()
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - only hub: weights need it
 
     repository, _, revision = where.partition("@")
     try:
-        return Path(
-            snapshot_download(repository, revision=revision or None, allow_patterns=["*.safetensors", "*.json"])
-        )
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(wanted)))
     except Exception as error:  # the hub's client has no common root for its own and its transport's errors
         cause = str(error).strip().splitlines()
         raise EngineFailed(f"weights {kind}:{where} could not be fetched: {cause[0] if cause else error!r}") from error

@@ -31,7 +31,7 @@ class _Source(NamedTuple):
 
 
 class Nvml:
-    """See `Meter`: all GPUs of the host."""
+    """See `Meter`: all GPUs of the host; with a UUID as `argument`, that GPU alone counts and the others are shown."""
 
     simulated = False
 
@@ -42,6 +42,7 @@ class Nvml:
             self._nvml.nvmlInit()
         except self._nvml.NVMLError as error:
             raise MeterUnavailable(f"NVML does not start ({error}): no NVIDIA driver here") from error
+        self._counted = argument
         refused: list[str] = []
         self._sources = tuple(self._probed(period_s, refused))
         self.channels = tuple(source.channel for source in self._sources)
@@ -65,9 +66,13 @@ class Nvml:
 
     def _probed(self, period_s: float, refused: list[str]) -> list[_Source]:
         found = []
-        for index in range(self._nvml.nvmlDeviceGetCount()):
-            device = self._nvml.nvmlDeviceGetHandleByIndex(index)
-            for channel, call in self._calls(index, device):
+        for index in range(self._count()):
+            try:
+                calls = self._calls(index, self._nvml.nvmlDeviceGetHandleByIndex(index))
+            except self._nvml.NVMLError as error:
+                refused.append(f"gpu{index}: {error}")
+                continue
+            for channel, call in calls:
                 try:
                     cost_s = _cost_s(call)
                 except self._nvml.NVMLError as error:
@@ -77,7 +82,15 @@ class Nvml:
                 found.append(_Source(channel, call, every))
         return found
 
+    def _count(self) -> int:
+        try:
+            return int(self._nvml.nvmlDeviceGetCount())
+        except self._nvml.NVMLError as error:
+            self.close()
+            raise MeterUnavailable(f"NVML does not count its GPUs: {error}") from error
+
     def _calls(self, index: int, device: Any) -> list[tuple[Channel, Callable[[], float]]]:
+        counts = not self._counted or str(self._nvml.nvmlDeviceGetUUID(device)) == self._counted
         nvml = self._nvml
 
         def instant_w() -> float:
@@ -93,9 +106,9 @@ class Nvml:
             return float(nvml.nvmlDeviceGetTotalEnergyConsumption(device)) * 1e-3
 
         return [
-            (_channel(index, Reading.INSTANT, "nvml.field186"), instant_w),
-            (_channel(index, Reading.AVERAGE, "nvml.power_usage"), average_w),
-            (_channel(index, Reading.COUNTER, "nvml.total_energy"), counter_j),
+            (_channel(index, Reading.INSTANT, "nvml.field186", counts), instant_w),
+            (_channel(index, Reading.AVERAGE, "nvml.power_usage", counts), average_w),
+            (_channel(index, Reading.COUNTER, "nvml.total_energy", counts), counter_j),
         ]
 
     def _value(self, source: _Source) -> float | None:
@@ -114,19 +127,23 @@ def _library() -> Any:
     return pynvml
 
 
-def _channel(index: int, reading: Reading, source: str) -> Channel:
+def _channel(index: int, reading: Reading, source: str, counts: bool) -> Channel:
     return Channel(
         name=f"gpu{index}",
         scope=Scope.GPU_BOARD,
         reading=reading,
         source=source,
         gain_uncertainty=_GAIN_UNCERTAINTY,
+        parts_of_total=counts,
     )
 
 
 def _cost_s(call: Callable[[], float]) -> float:
-    """Cost of a call, the second time: the first one opens things."""
+    """Cost of a call: the least of three after the first, which opens things."""
     call()
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
+    costs_s = []
+    for _ in range(3):
+        started = time.perf_counter()
+        call()
+        costs_s.append(time.perf_counter() - started)
+    return min(costs_s)

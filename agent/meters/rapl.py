@@ -23,7 +23,7 @@ class Rapl:
     simulated = False
 
     def __init__(self, period_s: float, argument: str = "", root: Path = _ROOT) -> None:
-        self._zones = [_Zone(path) for path in sorted(root.glob("intel-rapl*:*")) if _name(path) is not None]
+        self._zones = [_Zone(path) for path in sorted(root.glob("intel-rapl:*")) if _name(path) is not None]
         self._zones = [zone for zone in self._zones if zone.name.startswith(("package", "dram"))]
         if not self._zones:
             raise MeterUnavailable("this CPU, kernel or virtual machine has no RAPL")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -25,26 +27,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Import each file as far as it is good; a fault in one keeps no other out."""
+    # Heard between batches: an exception in the middle of a transaction leaves the database's driver in disorder.
+    interrupted = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     with contextlib.closing(open_store(args.db, create=True)) as store:
-        return max([_import(store, path) for path in args.files])
+        return max([_import(store, path, interrupted) for path in args.files])
 
 
-def _import(store: Store, path: Path) -> int:
+def _import(store: Store, path: Path, interrupted: threading.Event) -> int:
     """The exit code for one file."""
     try:
-        print(f"{path}: {_stored(store, path)} records stored")
+        print(f"{path}: {_stored(store, path, interrupted)} records stored")
     except ConfigInvalid as error:
         print(f"phasewatt-collector: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     return 0
 
 
-def _stored(store: Store, path: Path) -> int:
+def _stored(store: Store, path: Path, interrupted: threading.Event) -> int:
     """How many records of the file the store holds now; none of it twice, though it may have held them before."""
     stored = 0
     reasons: list[str] = []
     try:
         for batch in _batches(path):
+            if interrupted.is_set():
+                raise KeyboardInterrupt
             receipt = store.ingest(batch, time.time())
             stored += sum(last - first + 1 for first, last in receipt.ranges)
             reasons += [rejection.reason for rejection in receipt.rejected]

@@ -18,7 +18,7 @@ from phasewatt.records import Event, Kind, Telemetry, Trace, Trial
 SAMPLE_BYTES = 16 * 1024  # of a quarantined payload
 _REASON_CHARACTERS = 200  # a receipt has one for each refused item, and a sender may choose the words in it
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _Message = TypeVar("_Message", Status, Facts)
 
 
@@ -154,7 +154,7 @@ def message_of(body: bytes | None, message: type[_Message]) -> _Message | None:
     try:
         return codec.decode(body, message)
     except RecordRejected as error:
-        _log.warning("stored %s is of another version: %s", message.__name__, error)
+        logger.warning("stored %s is of another version: %s", message.__name__, error)
         return None
 
 
@@ -163,5 +163,5 @@ def record_of(kind: Kind, row: Any) -> SentRecord | None:
     try:
         return codec.decode_record(kind, row.schema, row.body)
     except RecordRejected as error:
-        _log.warning("stored %s %s is left out: %s", kind.value, row.record_id, error)
+        logger.warning("stored %s %s is left out: %s", kind.value, row.record_id, error)
         return None

@@ -33,10 +33,10 @@ def test_lists_are_swept_as_a_product() -> None:
 
 def test_overrides_win_over_cells_and_cells_over_defaults() -> None:
     """And cells that become equal are measured once."""
-    text = CELL.replace("[[cells]]", '[defaults]\nmodel = "a"\nbatch = 3\n[[cells]]\nbatch = [1, 2]')
+    text = CELL.replace("[[cells]]", '[defaults]\nmodel = "stories15m"\nbatch = 3\n[[cells]]\nbatch = [1, 2]')
     assert [cell.batch for cell in cells.parse("s", text, {}, "s.toml").cells] == [1, 2]
     only = cells.parse("s", text, {"batch": 7}, "s.toml").cells
-    assert [(cell.batch, cell.model) for cell in only] == [(7, "a")]
+    assert [(cell.batch, cell.model) for cell in only] == [(7, "stories15m")]
 
 
 def test_a_campaign_is_the_same_while_cells_and_method_are() -> None:
@@ -56,6 +56,11 @@ def test_a_campaign_is_the_same_while_cells_and_method_are() -> None:
         ('about = "x"\n[[cells]]\noutput_tokens = 4\n', "s.toml: cells[0]: missing required field `prompt_tokens`"),
         ('about = "x"\ncells = []\n', "s.toml: cells: expected array of length >= 1, got []"),
         ("about = \n", "s.toml: not valid TOML"),
+        (CELL + "batch = []\n", "s.toml: no cell is left: an empty list sweeps nothing"),
+        (CELL + 'dtype = "int8"\n', "s.toml: cells[0].dtype: "),
+        (CELL + 'engine = "vllm"\n', "engine: no engine 'vllm'; known: transformers, fake"),
+        (CELL + 'weights = "meta/llama"\n', "weights: expected random:SEED, path:DIR or hub:OWNER/NAME"),
+        (CELL + f'weights = "path:{"d" * 190}/{"e" * 300}"\n', "s.toml: cells[0].weights: "),
     ],
 )
 def test_a_wrong_file_is_one_line_with_key_value_and_expectation(text: str, message: str) -> None:

@@ -115,6 +115,33 @@ def test_nvml_that_fails_later_reads_as_missing() -> None:
     assert values[Reading.INSTANT] is not None
 
 
+def test_nvml_counts_the_named_gpu_alone() -> None:
+    """Of two GPUs, the one that does the work makes the total; the other is shown."""
+    library = FakeNvml({"nvmlDeviceGetCount": 2, "nvmlDeviceGetUUID": lambda handle: f"GPU-{handle}"})
+    library.calls["nvmlDeviceGetHandleByIndex"] = lambda index: index
+    counted = {c.name for c in Nvml(0.1, "GPU-1", library=library).channels if c.parts_of_total}
+    assert counted == {"gpu1"}
+    assert {c.name for c in Nvml(0.1, library=library).channels if c.parts_of_total} == {"gpu0", "gpu1"}
+
+
+def test_nvml_passes_over_a_gpu_that_is_lost() -> None:
+    """A handle that is refused costs that GPU; a count that is refused costs the meter."""
+    lost = FakeNvml({"nvmlDeviceGetHandleByIndex": NvmlError("GPU is lost")})
+    with pytest.raises(MeterUnavailable, match="gpu0: GPU is lost"):
+        Nvml(0.1, library=lost)
+    with pytest.raises(MeterUnavailable, match="does not count"):
+        Nvml(0.1, library=FakeNvml({"nvmlDeviceGetCount": NvmlError("Unknown Error")}))
+
+
+def test_rapl_does_not_count_a_package_twice(tmp_path: Path) -> None:
+    """Client CPUs show the same package by MSR and by MMIO."""
+    root = powercap(tmp_path, intel_rapl_0=PACKAGE)
+    (root / "intel-rapl-mmio:0").mkdir()
+    for name, text in PACKAGE.items():
+        (root / "intel-rapl-mmio:0" / name).write_text(text)
+    assert [c.name for c in Rapl(0.1, root=root).channels] == ["package-0"]
+
+
 def test_rapl_counts_on_where_the_register_wraps(tmp_path: Path) -> None:
     """Joules never fall; the range of the register is added."""
     root = powercap(

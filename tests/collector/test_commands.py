@@ -67,10 +67,10 @@ class Shell:
         return done.stderr
 
     @contextlib.contextmanager
-    def serving(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        """`serve` as a process, which is gone afterwards."""
+    def running(self, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+        """A command as a process, which is gone afterwards."""
         process = subprocess.Popen(
-            [*PROGRAM, "serve", *arguments],
+            [*PROGRAM, *map(str, arguments)],
             cwd=ROOT,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -123,7 +123,7 @@ def client(port: int) -> mqtt.Client:
 
 
 def test_serve_says_when_it_is_ready_and_stops_cleanly(shell):
-    with shell.serving("--broker", "embedded:0") as process:
+    with shell.running("serve", "--broker", "embedded:0") as process:
         ready, _, port_and_db = process.stdout.readline().partition("127.0.0.1:")
         assert ready == "collector ready: broker "
         port, _, db = port_and_db.partition(", db ")
@@ -146,7 +146,7 @@ def test_serve_says_when_it_is_ready_and_stops_cleanly(shell):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGKILL, -9)])
 def test_collector_that_ends_is_seen_offline_however_it_ends(shell, mosquitto, number, code):
     seen: queue.Queue[Presence] = queue.Queue()
-    with shell.serving("--broker", f"{mosquitto.host}:{mosquitto.port}") as process:
+    with shell.running("serve", "--broker", f"{mosquitto.host}:{mosquitto.port}") as process:
         assert process.stdout.readline().startswith("collector ready")
         board = client(mosquitto.port)
         board.on_message = lambda *parts: seen.put(codec.decode(parts[2].payload, CollectorState).presence)
@@ -160,7 +160,7 @@ def test_collector_that_ends_is_seen_offline_however_it_ends(shell, mosquitto, n
 
 
 def test_serve_can_be_stopped_while_its_broker_is_away(shell):
-    with shell.serving("--broker", "127.0.0.1:1") as process:
+    with shell.running("serve", "--broker", "127.0.0.1:1") as process:
         assert "cannot be reached: [Errno 111] Connection refused" in process.stderr.readline()
         process.terminate()
         assert process.wait(TIMEOUT_S) == 0
@@ -349,15 +349,17 @@ def test_wrong_usage_is_explained(shell, arguments):
     assert "Traceback" not in done.stderr
 
 
-def test_interrupted_command_says_so_in_one_line(shell, tmp_path):
-    os.mkfifo(tmp_path / "endless")
-    process = subprocess.Popen(
-        [*PROGRAM, "import", tmp_path / "endless"], cwd=ROOT, env=shell.environment, stderr=subprocess.PIPE, text=True
-    )
-    with process, (tmp_path / "endless").open("wb"):
+def test_interrupted_import_says_so_in_one_line_and_keeps_what_it_stored(shell, tmp_path):
+    file = tmp_path / "long.jsonl"
+    (event,) = wire.events(1)
+    file.write_bytes(exported(HEADER, *(codec.encode(wire.batch_of(event, first_seq=seq)) for seq in range(1, 20_000))))
+    with shell.store() as store, shell.running("import", file) as process:
+        while not store.receipt_for(DEVICE, wire.EPOCH).high_water:
+            assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=TIMEOUT_S)[1] == "phasewatt-collector: interrupted\n"
-    assert process.returncode == INTERRUPTED
+        out, err = process.communicate(timeout=TIMEOUT_S)
+        assert (process.returncode, out, err) == (INTERRUPTED, "", "phasewatt-collector: interrupted\n")
+        assert 0 < store.receipt_for(DEVICE, wire.EPOCH).high_water < 19_999
 
 
 def test_reader_that_leaves_early_gives_no_traceback(filled):

@@ -64,7 +64,7 @@ def test_trials_wait_for_a_broker_that_is_absent(fleet: Any, mosquitto: Any) -> 
     mosquitto.stop()
     address = f"{mosquitto.host}:{mosquitto.port}"
     waiting = fleet.agent("run", "smoke", *FAKE, "--broker", address, "--wait-s", "1", "--device", "b")
-    assert waiting.returncode == 0
+    assert waiting.returncode == 1
     assert "2 records wait in the outbox: " in waiting.stderr
     assert "Traceback" not in waiting.stderr
     mosquitto.start()
@@ -154,8 +154,10 @@ test_a_killed_collector_gets_again_what_it_did_not_commit = pytest.mark.broker(
     ("arguments", "code", "words"),
     [
         (("run", "smok"), 2, "no suite 'smok'; known:"),
-        (("run", "smoke", "--engine", "fake", "--model", "gpt-9"), 1, "no preset 'gpt-9'"),
-        (("run", "smoke", "--engine", "vllm"), 1, "no engine 'vllm'"),
+        (("run", "smoke", "--engine", "fake", "--model", "gpt-9"), 2, "no preset 'gpt-9'"),
+        (("run", "smoke", "--engine", "vllm"), 2, "no engine 'vllm'"),
+        (("run", "smoke", "--dtype", "int8"), 2, "cells[0].dtype"),
+        (("run", "smoke", "--weights", "meta/llama"), 2, "expected random:SEED, path:DIR or hub:OWNER/NAME"),
         (("run", "smoke", "--threads", "two"), 2, "--threads: expected whole numbers, got 'two'"),
         (("run", "smoke", "--engine", "fake", "--meter", "nvlm"), 2, "no meter 'nvlm'"),
         (("run", "smoke", "--engine", "fake", "--broker", "nowhere"), 2, "expected HOST:PORT, got 'nowhere'"),
@@ -185,7 +187,7 @@ def test_without_torch_the_trial_fails_with_the_remedy(fleet: Any, tmp_path: Pat
     """An environment that has no torch: one line a cell, exit code 1, and the failed trials are kept."""
     blocked = tmp_path / "blocked"
     blocked.mkdir()
-    (blocked / "torch.py").write_text("raise ImportError(\"No module named 'torch'\", name='torch')\n")
+    (blocked / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(blocked), *sys.path])}
     command = [sys.executable, "-m", "agent.app", "run", "smoke", "--state-dir", str(fleet.root / "board")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)

@@ -1,0 +1,60 @@
+"""The worker's answers to orders, in this process, with the fake engine."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent import models, worker
+from agent.orders import Answer, Load, Loaded, Prompt, Ready, Refused, Repeat
+from phasewatt.records import Phase
+
+LOAD = Load(
+    architecture=models.preset("stories15m"),
+    weights="random:7",
+    dtype="float32",
+    mode="eager",
+    attention="sdpa",
+    accelerator="cpu",
+)
+
+
+def _answers(engine: str, *orders: Any) -> list[Any]:
+    lines = b"".join((order if isinstance(order, bytes) else msgspec.json.encode(order)) + b"\n" for order in orders)
+    answers = io.BytesIO()
+    worker.serve(engine, io.BytesIO(lines), answers)
+    return [msgspec.json.decode(line, type=Answer) for line in answers.getvalue().splitlines()]
+
+
+def _prompt(threads: int | None) -> Prompt:
+    return Prompt(seed=1, batch=1, tokens=4, threads=threads)
+
+
+def test_threads_left_out_are_the_engines_own_choice_again() -> None:
+    """Not those of the cell before: the order of the cells must not matter."""
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'phasewatt[torch]'")
+    before = torch.get_num_threads()
+    try:
+        found = _answers("transformers", LOAD, _prompt(None), _prompt(before + 3), _prompt(None))
+    finally:
+        torch.set_num_threads(before)
+    assert [reply.threads for reply in found if isinstance(reply, Ready)] == [before, before + 3, before]
+
+
+def test_an_order_that_fails_is_refused_and_the_next_is_answered() -> None:
+    """A phase before a prompt, and bytes that are no order."""
+    repeat = Repeat(phase=Phase.PREFILL, repetitions=1, seconds=0, limit_s=1)
+    found = _answers("fake", LOAD, repeat, b"{}", _prompt(None))
+    assert [type(reply) for reply in found] == [Loaded, Refused, Refused, Ready]
+    assert "before a prompt was set" in found[1].message
+
+
+def test_a_mode_that_the_engine_lacks_is_refused() -> None:
+    """Never another mode in silence."""
+    pytest.importorskip("torch", reason="torch is not installed: pip install 'phasewatt[torch]'")
+    refused = _answers("transformers", msgspec.structs.replace(LOAD, mode="graph"))[0]
+    assert isinstance(refused, Refused)
+    assert "no mode 'graph'; known: eager" in refused.message
