@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import logging
 import os
 import sys
@@ -36,6 +37,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code."""
+    _prepare_output()
     args = _parser(os.environ).parse_args(arguments)
     level = logging.INFO if args.command == "serve" else logging.ERROR
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
@@ -52,7 +54,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader, such as `head`, has what it wanted; Python would still complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        print(f"{PROGRAM}: {error.strerror or error}: {error.filename or 'standard output'}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return code
+
+
+def _prepare_output() -> None:
+    """Let no letter that the terminal lacks, and no closed output, end a command."""
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as we live
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:

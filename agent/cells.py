@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -18,9 +19,11 @@ from phasewatt.errors import ConfigInvalid
 
 Positive = Annotated[int, Meta(ge=1, le=2**31)]
 Seconds = Annotated[float, Meta(ge=0, le=86400)]
+_PLAIN = r"^[^\x00-\x1f\x7f-\x9f]*\Z"  # what a terminal would obey has no place in a name
 WEIGHTS = ("random", "path", "hub")
+MAX_CELLS = 1000
 MAX_LABEL = 256  # of a cell in a trial
-Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=_PLAIN)]
 
 
 class Measure(Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,7 +85,7 @@ class Suite(Struct, frozen=True):
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
     """A suite file as written: every key of a cell may hold one value or a list of them."""
 
-    about: str
+    about: Annotated[str, Meta(pattern=_PLAIN)]
     cells: Annotated[list[dict[str, Any]], Meta(min_length=1)]
     measure: Measure = Measure()
     defaults: dict[str, Any] = {}
@@ -122,10 +125,14 @@ def parse(name: str, text: str, overrides: Mapping[str, Any], origin: str) -> Su
         ConfigInvalid: as `load`.
     """
     file = settings.parse(text, _File, origin)
+    tables = [{**file.defaults, **written, **overrides} for written in file.cells]
+    count = sum(math.prod(len(value) for value in table.values() if isinstance(value, list)) for table in tables)
+    if count > MAX_CELLS:
+        raise ConfigInvalid(f"{origin}: {count} cells, more than the {MAX_CELLS} that a suite may have: sweep less")
     cells = [
         settings.convert(values, Cell, origin, f"cells[{index}]")
-        for index, written in enumerate(file.cells)
-        for values in _swept({**file.defaults, **written, **overrides})
+        for index, table in enumerate(tables)
+        for values in _swept(table)
     ]
     if not cells:
         raise ConfigInvalid(f"{origin}: no cell is left: an empty list sweeps nothing")
@@ -137,8 +144,8 @@ def parse(name: str, text: str, overrides: Mapping[str, Any], origin: str) -> Su
 def _check(cell: Cell) -> None:
     """Raise ConfigInvalid for a name that no agent of this version knows, before anything is started."""
     engines.check(cell.engine)
-    kind = cell.weights.partition(":")[0]
-    if kind not in WEIGHTS:
+    kind, _, where = cell.weights.partition(":")
+    if kind not in WEIGHTS or not where:
         raise ConfigInvalid(f"weights: expected random:SEED, path:DIR or hub:OWNER/NAME, got {cell.weights!r}")
     if kind == "random":
         models.preset(cell.model)

@@ -146,9 +146,7 @@ def hand_over(state: Path, request: RunRequest, stop: Stop) -> Iterator[AnyRepor
             with _address(state) as address:
                 connection.connect(address)
         except OSError as error:
-            raise StateBusy(
-                f"another agent works in {state} and takes no work ({error.strerror}): wait until it ends"
-            ) from error
+            raise StateBusy(f"another agent works in {state} and takes no work: wait until it ends") from error
         with suppress(OSError):  # a daemon that ends just now is told of by the reports
             connection.sendall(msgspec.json.encode(request) + b"\n")
         yield from _reports(connection, stop)

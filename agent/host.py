@@ -17,7 +17,7 @@ import psutil
 import phasewatt
 from agent import memory, meters
 from agent.gpus import Gpus
-from phasewatt.errors import ConfigInvalid
+from phasewatt.errors import ConfigInvalid, StoreUnavailable
 from phasewatt.messages import Clock
 from phasewatt.records import HostFacts, Identifier
 
@@ -107,12 +107,22 @@ def device_id(state: Path, asked: str | None) -> str:
     except msgspec.ValidationError as error:
         raise ConfigInvalid(
             f"device: expected up to 64 letters, digits, '.', '_' and '-', a letter or digit first, got {name!r}"
+            + ("" if asked else f" in {state / 'device'}: delete that file")
         ) from error
     if kept is None:
-        (state / "device").write_text(name + "\n", encoding="ascii")
+        _keep_name(state / "device", name)
     elif kept != name:
         raise ConfigInvalid(f"device: {state} holds the records of {kept!r}, not of {name!r}; use another")
     return name
+
+
+def _keep_name(file: Path, name: str) -> None:
+    draft = file.with_name("device.part")
+    try:
+        draft.write_text(name + "\n", encoding="ascii")
+        draft.replace(file)
+    except OSError as error:
+        raise StoreUnavailable(f"state directory {file.parent}: {error.strerror}; free some space") from error
 
 
 def _made_name() -> str:

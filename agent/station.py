@@ -106,12 +106,12 @@ class Station:
 
 
 def _metering(asked: tuple[str, ...] | None, facts: HostFacts) -> Metering:
-    """The meters to read: those asked for, else those that answered."""
+    """The meters to read: those asked for, which must answer, else those that do."""
     if asked == ("none",):
         return Metering((), "no meter: switched off by the settings")
     if asked is not None:
         for name in asked:
-            meters.check(name)
+            meters.open_meter(name, 1.0).close()
         return Metering(asked, None)
     usable = tuple(sensor.meter for sensor in facts.sensors if sensor.usable)
     refused = "; ".join(f"{sensor.meter}: {sensor.reason}" for sensor in facts.sensors if not sensor.usable)

@@ -31,7 +31,7 @@ def parse(text: str, settings: type[Settings], origin: str) -> Settings:
     """
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigInvalid(f"{origin}: not valid TOML: {error}") from error
     return convert(tables, settings, origin)
 

@@ -43,7 +43,10 @@ def run(args: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _whole(path: Path) -> Iterator[IO[bytes]]:
     """A file that appears under its name only when all of it is on disk."""
-    draft = path.with_name(f".{path.name}.part")
+    target = path.resolve()
+    if target.exists() and not target.is_file():
+        raise StoreUnavailable(f"export: cannot write {path}: it is no regular file")
+    draft = target.with_name(f"{target.name}.part")
     try:
         with draft.open("wb") as raw:
             packed = gzip.GzipFile(fileobj=raw, mode="wb") if path.suffix == ".gz" else contextlib.nullcontext(raw)
@@ -51,6 +54,6 @@ def _whole(path: Path) -> Iterator[IO[bytes]]:
                 yield cast("IO[bytes]", output)
             raw.flush()
             os.fsync(raw.fileno())
-        draft.replace(path)
+        draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)

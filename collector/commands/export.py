@@ -12,8 +12,8 @@ from pathlib import Path
 
 from collector import metric_rows
 from collector.store import Store, TrialQuery, open_store
+from collector.whole_file import draft_of
 from phasewatt import codec
-from phasewatt.errors import ConfigInvalid
 from phasewatt.messages import ExportHeader
 
 
@@ -41,16 +41,9 @@ def run(args: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[io.TextIOBase]:
     """A file that takes the place of `path` once it is complete."""
-    part = path.with_name(f"{path.name}.part")
     opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(part, "wt", encoding="utf-8", newline="") as file:
-            yield file
-        part.replace(path)
-    except OSError as error:
-        raise ConfigInvalid(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with draft_of(path) as draft, opened(draft, "wt", encoding="utf-8", newline="") as file:
+        yield file
 
 
 def _write_jsonl(store: Store, device: str | None, file: io.TextIOBase) -> str:

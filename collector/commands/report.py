@@ -8,6 +8,7 @@ from pathlib import Path
 
 from collector.commands.selection import Selection, selected
 from collector.commands.selection import add_arguments as add_selection
+from collector.whole_file import draft_of
 from phasewatt.errors import ConfigInvalid
 
 _MARKDOWN = frozenset({".md", ".markdown"})
@@ -46,11 +47,5 @@ def _html(selection: Selection) -> str:
 
 def _write(path: Path, text: str) -> None:
     """Put `text` in the place of `path` in one step, so that no reader meets half of it."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise ConfigInvalid(f"--out: {path} cannot be written: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with draft_of(path) as draft:
+        draft.write_text(text, encoding="utf-8")

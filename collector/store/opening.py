@@ -45,7 +45,7 @@ def open_sql(url: str, create: bool) -> SqlStore:
 def _parsed(url: str) -> URL:
     try:
         target = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # the latter for a port that is no number
         raise StoreUnavailable(f"database {url!r}: {_EXPECTED}") from error
     if target.get_backend_name() == "postgresql":
         return target.set(drivername="postgresql+psycopg")
