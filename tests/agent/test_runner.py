@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,18 @@ class Setup:
     def __init__(self) -> None:
         self.stop = Stop()
         self.stages: list[str] = []
-        self.bench = Bench(self.stop, self.stages.append)
+        self.at_stage: tuple[str, Callable[[], None]] = ("", lambda: None)  # done once, when that stage begins
+        self.bench = Bench(self.stop, self._stage)
 
     def run(self, cell: Cell = CELL, metering: Metering = UNMETERED, measure: Measure = MEASURE) -> Any:
-        runner = Runner(Host("board"), self.bench, metering, self.stop, self.stages.append)
+        runner = Runner(Host("board"), self.bench, metering, self.stop, self._stage)
         return runner.run(cell, Plan("campaign", "suite", measure))
+
+    def _stage(self, text: str) -> None:
+        self.stages.append(text)
+        if text == self.at_stage[0]:
+            self.at_stage[1]()
+            self.at_stage = ("", lambda: None)
 
 
 @pytest.fixture
@@ -146,9 +153,8 @@ def test_what_cannot_be_measured_is_a_trial_with_its_reason(
 
 def test_the_next_cell_runs_after_a_worker_died(setup: Setup) -> None:
     """A killed engine process is a skipped trial that says so, and the next trial gets a new process."""
-    threading.Timer(1.2, lambda: os.kill(_pid(setup), signal.SIGKILL)).start()
-    slow = Measure(**{**_fields(MEASURE), "unmetered_window_s": 3.0})
-    died = setup.run(measure=slow).trial
+    setup.at_stage = ("decode: measuring", lambda: os.kill(_pid(setup), signal.SIGKILL))
+    died = setup.run().trial
     assert died.outcome is Outcome.SKIPPED
     assert "killed" in (died.reason or "")
     assert setup.run().trial.outcome is Outcome.OK
@@ -156,12 +162,16 @@ def test_the_next_cell_runs_after_a_worker_died(setup: Setup) -> None:
 
 def test_stopping_ends_a_phase_at_once(setup: Setup) -> None:
     """Within a second, whatever the window; the cell is not finished."""
-    threading.Timer(0.7, setup.stop.set).start()
+    stopped_s: list[float] = []
+
+    def stop_soon() -> None:
+        threading.Timer(0.2, lambda: (stopped_s.append(time.monotonic()), setup.stop.set())).start()
+
+    setup.at_stage = ("prefill: measuring", stop_soon)
     slow = Measure(**{**_fields(MEASURE), "unmetered_window_s": 60.0, "limit_s": 60})
-    began = time.monotonic()
     with pytest.raises(Stopped):
         setup.run(measure=slow)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - stopped_s[0] < 5
 
 
 def test_a_model_is_loaded_once_for_cells_that_share_it(setup: Setup) -> None:
