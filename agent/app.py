@@ -38,10 +38,10 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code."""
     _prepare_output()
-    args = _parser(os.environ).parse_args(arguments)
-    level = logging.INFO if args.command == "serve" else logging.ERROR
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     try:
+        args = _parsed(arguments)
+        level = logging.INFO if args.command == "serve" else logging.ERROR
+        logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
         code: int = importlib.import_module(COMMANDS[args.command].module).run(args)
         sys.stdout.flush()
     except PhasewattError as error:
@@ -59,6 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    try:
+        return _parser(os.environ).parse_args(arguments)
+    finally:
+        sys.stdout.flush()  # of the help, here rather than at exit, where a failure has no handler
 
 
 def _prepare_output() -> None:

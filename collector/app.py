@@ -43,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code."""
     _prepare_output()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    args = _parser().parse_args(arguments)
     try:
+        args = _parsed(arguments)
         args.db = args.db or _default_db(os.environ.get("XDG_STATE_HOME"))
         code: int = importlib.import_module(COMMANDS[args.command].module).run(args)
         sys.stdout.flush()
@@ -68,6 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{PROGRAM}: {error.strerror or error}: {error.filename or 'standard output'}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    try:
+        return _parser().parse_args(arguments)
+    finally:
+        sys.stdout.flush()  # of the help, here rather than at exit, where a failure has no handler
 
 
 def _prepare_output() -> None:
