@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
+from phasewatt import throttling
 from phasewatt.records import GpuFacts
 
 Answer = TypeVar("Answer")
 
-# nvmlClocksEventReason* bits that mean the GPU was held back. Source: nvml.h
-_THROTTLES = {
-    0x4: "software power cap",
-    0x8: "hardware slowdown",
-    0x20: "software thermal",
-    0x40: "hardware thermal",
-    0x80: "power brake",
-}
-
 
 class Gpus:
-    """The GPUs of this host, or none; every call is asked for itself, and None is what it does not answer."""
+    """The GPUs of this host, or none; every call is asked for itself, and None is what it does not answer.
+
+    One of them is the GPU that works: the first, or the one named by `of`.
+    """
 
     def __init__(self, library: Any = None) -> None:
         self._nvml = library
@@ -33,6 +29,18 @@ class Gpus:
 
                 self._nvml = pynvml
             self._devices = self._opened()
+        self._working: Any = self._devices[0] if self._devices else None
+
+    def of(self, uuid: str | None) -> Gpus:
+        """The same GPUs, of which the one named `uuid` works; without a name, as before.
+
+        Where no GPU has that name, none works: another one's figures would not be those of the work.
+        """
+        if uuid is None:
+            return self
+        named = copy.copy(self)
+        named._working = self._ask(lambda: whole_gpu(self._nvml, uuid)) if self._devices else None
+        return named
 
     def facts(self) -> tuple[GpuFacts, ...]:
         """Every GPU by name."""
@@ -43,24 +51,36 @@ class Gpus:
         return self._ask(lambda: str(self._nvml.nvmlSystemGetDriverVersion())) if self._devices else None
 
     def power_limit_w(self) -> float | None:
-        """Enforced limit of the first GPU."""
-        return self._of_first(lambda device: self._nvml.nvmlDeviceGetEnforcedPowerLimit(device) * 1e-3)
+        """Enforced limit of the GPU that works."""
+        return self._of_working(lambda device: self._nvml.nvmlDeviceGetEnforcedPowerLimit(device) * 1e-3)
+
+    def ecc(self) -> bool | None:
+        """Whether the memory of the GPU that works corrects errors, which takes bandwidth on some."""
+        return self._of_working(lambda device: bool(self._nvml.nvmlDeviceGetEccMode(device)[0]))
+
+    def persistence(self) -> bool | None:
+        """Whether the driver keeps the GPU that works awake without clients."""
+        return self._of_working(lambda device: bool(self._nvml.nvmlDeviceGetPersistenceMode(device)))
+
+    def mig(self) -> bool | None:
+        """Whether the GPU that works is divided into instances, whose power is only known together."""
+        return self._of_working(lambda device: bool(self._nvml.nvmlDeviceGetMigMode(device)[0]))
 
     def clock_hz(self) -> int | None:
-        """SM clock of the first GPU now."""
-        return self._of_first(lambda device: int(self._nvml.nvmlDeviceGetClockInfo(device, 1)) * 1_000_000)
+        """SM clock of the GPU that works, now."""
+        return self._of_working(lambda device: int(self._nvml.nvmlDeviceGetClockInfo(device, 1)) * 1_000_000)
 
     def temperature_c(self) -> float | None:
-        """Temperature of the first GPU now."""
-        return self._of_first(lambda device: float(self._nvml.nvmlDeviceGetTemperature(device, 0)))
+        """Temperature of the GPU that works, now."""
+        return self._of_working(lambda device: float(self._nvml.nvmlDeviceGetTemperature(device, 0)))
 
     def utilisation(self) -> float | None:
-        """Share of the last sample period in which the first GPU ran a kernel."""
-        return self._of_first(lambda device: self._nvml.nvmlDeviceGetUtilizationRates(device).gpu / 100)
+        """Share of the last sample period in which the GPU that works ran a kernel."""
+        return self._of_working(lambda device: self._nvml.nvmlDeviceGetUtilizationRates(device).gpu / 100)
 
     def memory_used_bytes(self) -> int | None:
-        """Memory in use on the first GPU."""
-        return self._of_first(lambda device: int(self._nvml.nvmlDeviceGetMemoryInfo(device).used))
+        """Memory in use on the GPU that works."""
+        return self._of_working(lambda device: int(self._nvml.nvmlDeviceGetMemoryInfo(device).used))
 
     def processes(self, besides: int | None = None) -> int | None:
         """Compute processes on all GPUs, not counting process id `besides`."""
@@ -69,9 +89,9 @@ class Gpus:
         return sum(known) if known else None
 
     def throttled(self) -> frozenset[str] | None:
-        """What holds the first GPU back now."""
-        bits = self._of_first(lambda device: int(self._nvml.nvmlDeviceGetCurrentClocksEventReasons(device)))
-        return None if bits is None else frozenset(name for bit, name in _THROTTLES.items() if bits & bit)
+        """What holds the GPU that works back now."""
+        bits = self._of_working(lambda device: clock_event_reasons(self._nvml, device))
+        return None if bits is None else held_back(bits)
 
     def _processes_on(self, device: Any, besides: int | None) -> int:
         return sum(p.pid != besides for p in self._nvml.nvmlDeviceGetComputeRunningProcesses(device))
@@ -94,11 +114,37 @@ class Gpus:
             power_limit_w=self._ask(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(device) * 1e-3),
         )
 
-    def _of_first(self, call: Callable[[Any], Answer]) -> Answer | None:
-        return self._ask(lambda: call(self._devices[0])) if self._devices else None
+    def _of_working(self, call: Callable[[Any], Answer]) -> Answer | None:
+        return None if self._working is None else self._ask(lambda: call(self._working))
 
     def _ask(self, call: Callable[[], Answer]) -> Answer | None:
         try:
             return call()
         except self._nvml.NVMLError:
             return None
+
+
+def held_back(bits: int) -> frozenset[str]:
+    """What held a GPU back, by the clock-event reasons that it gave."""
+    return frozenset(throttling.reasons(bits))
+
+
+def clock_event_reasons(nvml: Any, device: Any) -> int:
+    """The bits of what sets the clocks now; raises `nvml.NVMLError` where that is not told."""
+    try:
+        return int(nvml.nvmlDeviceGetCurrentClocksEventReasons(device))
+    except nvml.NVMLError:
+        return int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(device))  # its name before driver 535
+
+
+def whole_gpu(nvml: Any, uuid: str) -> Any:
+    """Handle of the GPU of that name, or of the GPU that a MIG device of that name is a part of.
+
+    Raises `nvml.NVMLError` if there is none. CUDA gives the id of a MIG device without saying that it is one.
+    """
+    if uuid.startswith("MIG-"):
+        return nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(nvml.nvmlDeviceGetHandleByUUID(uuid))
+    try:
+        return nvml.nvmlDeviceGetHandleByUUID(uuid)
+    except nvml.NVMLError:
+        return whole_gpu(nvml, f"MIG-{uuid.removeprefix('GPU-')}")

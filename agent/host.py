@@ -15,11 +15,11 @@ import msgspec
 import psutil
 
 import phasewatt
-from agent import memory, meters
+from agent import memory
 from agent.gpus import Gpus
 from phasewatt.errors import ConfigInvalid, StoreUnavailable
 from phasewatt.messages import Clock
-from phasewatt.records import HostFacts, Identifier
+from phasewatt.records import HostFacts, Identifier, SensorFacts
 
 _MODEL_FILES = ("proc/device-tree/model", "sys/class/dmi/id/product_name")
 _GOVERNOR = "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
@@ -46,8 +46,8 @@ class Host:
         self.governor = _text(root / _GOVERNOR)
         self._zones = sorted((root / "sys/class/thermal").glob("thermal_zone*/temp"))
 
-    def facts(self) -> HostFacts:
-        """What this host is and what its meters say."""
+    def facts(self, sensors: tuple[SensorFacts, ...] = ()) -> HostFacts:
+        """What this host is and what its meters said."""
         driver = self.gpus.driver()
         return HostFacts(
             device=self.device,
@@ -63,14 +63,15 @@ class Host:
             memory_bytes=memory.total_bytes(),
             boot_id=self.boot_id,
             gpus=self.gpus.facts(),
-            sensors=meters.try_all(),
+            sensors=sensors,
             versions={"driver": driver} if driver else {},
         )
 
-    def observe(self, accelerator: str) -> Observation:
+    def observe(self, accelerator: str, gpu_uuid: str | None = None) -> Observation:
         """Clock, temperature and throttling of what does the work."""
         if accelerator == "cuda":
-            return Observation(self.gpus.clock_hz(), self.gpus.temperature_c(), self.gpus.throttled())
+            gpus = self.gpus.of(gpu_uuid)
+            return Observation(gpus.clock_hz(), gpus.temperature_c(), gpus.throttled())
         khz = _text(self._root / _CPU_CLOCK)
         return Observation(int(khz) * 1000 if khz else None, self.temperature_c(), None)
 
@@ -86,12 +87,18 @@ class Host:
 
 def busy_cores(seconds: float, sleep: Callable[[float], None] = time.sleep) -> float:
     """Cores kept busy on this host over the next `seconds`."""
-    before = psutil.cpu_times()
+    idle_before_s, total_before_s = idle_and_total_s()
     sleep(seconds)
-    after = psutil.cpu_times()
-    idle = sum(getattr(after, name, 0.0) - getattr(before, name, 0.0) for name in ("idle", "iowait"))
-    total = sum(after) - sum(before) - _counted_twice(after) + _counted_twice(before)
-    return float(max(0.0, 1 - idle / total) * (os.cpu_count() or 1)) if total > 0 else 0.0
+    idle_s, total_s = idle_and_total_s()
+    passed_s = total_s - total_before_s
+    return float(max(0.0, 1 - (idle_s - idle_before_s) / passed_s) * (os.cpu_count() or 1)) if passed_s > 0 else 0.0
+
+
+def idle_and_total_s() -> tuple[float, float]:
+    """CPU time of all cores together since boot: spent idle, and in all."""
+    times = psutil.cpu_times()
+    idle_s = sum(getattr(times, name, 0.0) for name in ("idle", "iowait"))
+    return idle_s, sum(times) - _counted_twice(times)
 
 
 def device_id(state: Path, asked: str | None) -> str:

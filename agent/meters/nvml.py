@@ -1,122 +1,152 @@
 """NVIDIA GPUs by NVML: instantaneous power, averaged power and the energy counter, kept apart and named.
 
 Initialising proves nothing (a Jetson's NVML initialises and then supports none of it), so every call is probed.
-Calls differ 4,000-fold in cost; a costly one is made so seldom that it takes at most `_COST_SHARE` of the time.
+Calls differ 4,000-fold in cost; a costly one is made so seldom that it takes at most `_COST_SHARE` of the time, and
+one whose power counts besides whenever it is read closely.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from agent.meters.nvml_calls import Call
+from agent.meters.nvml_probe import Probe
 from phasewatt.errors import MeterUnavailable
-from phasewatt.records import Channel, Reading, Scope
 
 logger = logging.getLogger(__name__)
 
-_GAIN_UNCERTAINTY = 0.05  # NVIDIA states +-5 %; no self-calibration sees it
 _COST_SHARE = 0.001
-_FIELD_INSTANT = 186  # NVML_FI_DEV_POWER_INSTANT
-
-
-class _Source(NamedTuple):
-    """One channel's call, and how many readings apart it is made."""
-
-    channel: Channel
-    call: Callable[[], float]
-    every: int
+_CHEAP_S = 0.0002  # what costs less is asked at every reading
 
 
 class Nvml:
-    """See `Meter`: all GPUs of the host; with a UUID as `argument`, that GPU alone counts and the others are shown."""
+    """See `Meter`: all GPUs of the host; with a UUID as `argument`, that GPU alone counts and the others are shown.
+
+    The UUID of a MIG device stands for the GPU that it is a part of, whose power is only known as a whole.
+    `refused` says which calls are not answered here, and why.
+    """
 
     simulated = False
 
-    def __init__(self, period_s: float, argument: str = "", library: Any = None) -> None:
+    def __init__(
+        self,
+        period_s: float,
+        argument: str = "",
+        library: Any = None,
+        clock: Callable[[], float] = time.perf_counter,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
         """`library` is pynvml or what stands in for it."""
         self._nvml = library or _library()
+        self._clock = clock
+        self._faults = _Faults()
+        self._probe = Probe(self._nvml, clock, pause)
+        self._polls: list[_Poll] = []
+        self._start()
         try:
-            self._nvml.nvmlInit()
-        except self._nvml.NVMLError as error:
-            raise MeterUnavailable(f"NVML does not start ({error}): no NVIDIA driver here") from error
-        self._counted = argument
-        refused: list[str] = []
-        self._sources = tuple(self._probed(period_s, refused))
-        self.channels = tuple(source.channel for source in self._sources)
-        self._ticks = 0
-        if not self.channels:
+            self._open(period_s, argument)
+        except MeterUnavailable:
             self.close()
-            raise MeterUnavailable(f"NVML answers, but not to power: {'; '.join(refused) or 'no GPU'}")
+            raise
 
-    def read(self) -> tuple[float | None, ...]:
-        """See `Meter.read`."""
-        values = tuple(self._value(source) if self._ticks % source.every == 0 else None for source in self._sources)
-        self._ticks += 1
-        return values
+    def read(self, closely: bool = False) -> tuple[float | None, ...]:
+        """See `Meter.read`. The cheap calls come first: a row's time is that of its beginning."""
+        now_s = self._clock()
+        values: list[float | None] = [None] * len(self.channels)
+        for poll in self._polls:
+            if poll.is_due(now_s, closely):
+                poll.made(now_s)
+                values[poll.place] = self._values(poll.call)
+        return tuple(values)
 
     def close(self) -> None:
         """See `Meter.close`."""
         try:
+            for gpm in self._probe.gpms:
+                gpm.close()
             self._nvml.nvmlShutdown()
         except self._nvml.NVMLError as error:
             logger.debug("NVML shutdown: %s", error)
 
-    def _probed(self, period_s: float, refused: list[str]) -> list[_Source]:
-        found = []
-        for index in range(self._count()):
-            try:
-                calls = self._calls(index, self._nvml.nvmlDeviceGetHandleByIndex(index))
-            except self._nvml.NVMLError as error:
-                refused.append(f"gpu{index}: {error}")
-                continue
-            for channel, call in calls:
-                try:
-                    cost_s = _cost_s(call)
-                except self._nvml.NVMLError as error:
-                    refused.append(f"{channel.source} of gpu{index}: {error}")
-                    continue
-                every = max(1, math.ceil(cost_s / (_COST_SHARE * period_s)))
-                found.append(_Source(channel, call, every))
-        return found
-
-    def _count(self) -> int:
+    def _start(self) -> None:
         try:
-            return int(self._nvml.nvmlDeviceGetCount())
+            self._nvml.nvmlInit()
         except self._nvml.NVMLError as error:
-            self.close()
-            raise MeterUnavailable(f"NVML does not count its GPUs: {error}") from error
+            raise MeterUnavailable(f"NVML does not start ({error}): no NVIDIA driver here") from error
 
-    def _calls(self, index: int, device: Any) -> list[tuple[Channel, Callable[[], float]]]:
-        counts = not self._counted or str(self._nvml.nvmlDeviceGetUUID(device)) == self._counted
-        nvml = self._nvml
+    def _open(self, period_s: float, uuid: str) -> None:
+        gpus = self._probe.gpus(uuid)
+        calls = [call for gpu in gpus for call in self._probe.calls(gpu)]
+        self.refused = tuple(self._probe.refused)
+        self.channels = tuple(channel for call in calls for channel in call.channels)
+        if not any(call.makes_total for call in calls):
+            raise MeterUnavailable(f"NVML answers, but not to power: {'; '.join(self.refused) or 'no GPU'}")
+        costs_s = self._probe.costs_s(calls)
+        self.read_costs_s = tuple(cost_s for call, cost_s in zip(calls, costs_s, strict=True) for _ in call.channels)
+        self._polls = _placed(calls, costs_s, period_s, self._clock())
+        self.driver = self._probe.driver()
+        modes = [self._probe.mode(gpu) for gpu in gpus if gpu.counts]
+        self.mode = "; ".join(dict.fromkeys(mode for mode in modes if mode)) or None
 
-        def instant_w() -> float:
-            field = nvml.nvmlDeviceGetFieldValues(device, [_FIELD_INSTANT])[0]
-            if field.nvmlReturn != nvml.NVML_SUCCESS:
-                raise nvml.NVMLError(field.nvmlReturn)
-            return float(field.value.uiVal) * 1e-3
-
-        def average_w() -> float:
-            return float(nvml.nvmlDeviceGetPowerUsage(device)) * 1e-3
-
-        def counter_j() -> float:
-            return float(nvml.nvmlDeviceGetTotalEnergyConsumption(device)) * 1e-3
-
-        return [
-            (_channel(index, Reading.INSTANT, "nvml.field186", counts), instant_w),
-            (_channel(index, Reading.AVERAGE, "nvml.power_usage", counts), average_w),
-            (_channel(index, Reading.COUNTER, "nvml.total_energy", counts), counter_j),
-        ]
-
-    def _value(self, source: _Source) -> float | None:
+    def _values(self, call: Call) -> tuple[float | None, ...]:
         try:
-            return source.call()
+            values = call.ask()
         except self._nvml.NVMLError as error:
-            logger.warning("%s of %s: %s", source.channel.source, source.channel.name, error)
-            return None
+            self._faults.failed(call, str(error))
+            return (None,) * len(call.channels)
+        self._faults.answered(call)
+        return values
+
+
+class _Poll:
+    """A call, where its values stand in a row, and when it is due again."""
+
+    def __init__(self, call: Call, first: int, apart_s: float, due_s: float) -> None:
+        self.call = call
+        self.place = slice(first, first + len(call.channels))
+        self._apart_s = apart_s
+        self._due_s = due_s
+
+    def is_due(self, now_s: float, closely: bool) -> bool:
+        """Whether to make the call in this reading."""
+        return now_s >= self._due_s or (closely and self.call.makes_total)
+
+    def made(self, now_s: float) -> None:
+        """Count the time to the next call from here."""
+        self._due_s = now_s + self._apart_s
+
+
+class _Faults:
+    """Says once when calls of a GPU begin to fail for some reason, and once when the last of them answers again."""
+
+    def __init__(self) -> None:
+        self._failing: dict[tuple[str, str], tuple[str, str]] = {}  # (gpu, source) -> (gpu, why)
+
+    def failed(self, call: Call, why: str) -> None:
+        """The call did not answer."""
+        if (call.gpu, why) not in self._failing.values():
+            logger.warning("%s: %s: %s reads as missing from now on", call.gpu, why, call.source)
+        self._failing[call.gpu, call.source] = (call.gpu, why)
+
+    def answered(self, call: Call) -> None:
+        """The call did answer."""
+        fault = self._failing.pop((call.gpu, call.source), None)
+        if fault is not None and fault not in self._failing.values():
+            logger.warning("%s answers again, after: %s", *fault)
+
+
+def _placed(calls: Sequence[Call], costs_s: Sequence[float], period_s: float, now_s: float) -> list[_Poll]:
+    """The calls with their places in a row, the cheapest first."""
+    placed, first = [], 0
+    for call, cost_s in zip(calls, costs_s, strict=True):
+        is_costly = cost_s > max(_CHEAP_S, _COST_SHARE * period_s)
+        apart_s = max(call.least_apart_s, cost_s / _COST_SHARE if is_costly else 0.0)
+        placed.append((cost_s, _Poll(call, first, apart_s, now_s + call.least_apart_s)))
+        first += len(call.channels)
+    return [poll for _, poll in sorted(placed, key=lambda pair: pair[0])]
 
 
 def _library() -> Any:
@@ -125,25 +155,3 @@ def _library() -> Any:
     except ImportError as error:
         raise MeterUnavailable("NVML is not installed: pip install 'phasewatt[nvml]'") from error
     return pynvml
-
-
-def _channel(index: int, reading: Reading, source: str, counts: bool) -> Channel:
-    return Channel(
-        name=f"gpu{index}",
-        scope=Scope.GPU_BOARD,
-        reading=reading,
-        source=source,
-        gain_uncertainty=_GAIN_UNCERTAINTY,
-        parts_of_total=counts,
-    )
-
-
-def _cost_s(call: Callable[[], float]) -> float:
-    """Cost of a call: the least of three after the first, which opens things."""
-    call()
-    costs_s = []
-    for _ in range(3):
-        started = time.perf_counter()
-        call()
-        costs_s.append(time.perf_counter() - started)
-    return min(costs_s)

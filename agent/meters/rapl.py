@@ -1,26 +1,41 @@
 """CPU packages by the kernel's powercap tree (Intel and AMD RAPL): energy counters that wrap.
 
-Each package zone is read; a `dram` zone inside one is shown beside it and is no part of the package's total.
+Each package zone is read; a `dram` zone inside one is a scope of its own.
 """
 
 from __future__ import annotations
 
 import logging
+import platform
 from pathlib import Path
 
 from phasewatt.errors import MeterUnavailable
-from phasewatt.records import Channel, Reading, Scope
+from phasewatt.records import Channel, Reading, Scope, SensorCard
 
 logger = logging.getLogger(__name__)
 
 _ROOT = Path("/sys/class/powercap")
 _GAIN_UNCERTAINTY = 0.05
+_CARD = SensorCard(  # Source: Intel SDM volume 3, "RAPL interfaces": energy status is updated about every millisecond
+    origin="documented",
+    update_period_s=0.001,
+    update_jitter_s=None,
+    averaging_s=0.001,
+    lag_s=0.0,
+    resolution=None,
+    noise=None,
+    read_cost_s=None,
+    reason="the documents give the update period alone",
+)
 
 
 class Rapl:
     """See `Meter`: joules of every CPU package since opening."""
 
     simulated = False
+    driver = platform.release()
+    mode = None
+    refused: tuple[str, ...] = ()
 
     def __init__(self, period_s: float, argument: str = "", root: Path = _ROOT) -> None:
         self._zones = [_Zone(path) for path in sorted(root.glob("intel-rapl:*")) if _name(path) is not None]
@@ -32,8 +47,9 @@ class Rapl:
                 f"{self._zones[0].path}/energy_uj cannot be read: run as root, or chmod o+r it at boot (tmpfiles.d)"
             )
         self.channels = tuple(zone.channel for zone in self._zones)
+        self.read_costs_s = (None,) * len(self.channels)
 
-    def read(self) -> tuple[float | None, ...]:
+    def read(self, closely: bool = False) -> tuple[float | None, ...]:
         """See `Meter.read`."""
         return tuple(zone.read() for zone in self._zones)
 
@@ -55,11 +71,12 @@ class _Zone:
     def channel(self) -> Channel:
         return Channel(
             name=self.name,
-            scope=Scope.CPU_PACKAGE,
-            reading=Reading.COUNTER,
             source="powercap",
+            reading=Reading.COUNTER,
+            unit="J",
+            scope=Scope.CPU_PACKAGE if self.name.startswith("package") else Scope.DRAM,
             gain_uncertainty=_GAIN_UNCERTAINTY,
-            parts_of_total=self.name.startswith("package"),
+            card=_CARD,
         )
 
     def read(self) -> float | None:

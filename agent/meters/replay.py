@@ -19,10 +19,14 @@ class Replay:
     """See `Meter`; time in the recording starts at the first reading."""
 
     simulated = True
+    driver = None
+    mode = None
+    refused: tuple[str, ...] = ()
 
     def __init__(self, period_s: float, argument: str = "", clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
         traces = _recorded(Path(argument))
         self.channels = traces[0].channels
+        self.read_costs_s = (None,) * len(self.channels)
         times_ns = [at for trace in traces for at in series.unpack_times(trace.time)]
         self._times_ns = [at - times_ns[0] for at in times_ns]
         self._columns = [
@@ -32,7 +36,7 @@ class Replay:
         self._clock_ns = clock_ns
         self._began_ns: int | None = None
 
-    def read(self) -> tuple[float | None, ...]:
+    def read(self, closely: bool = False) -> tuple[float | None, ...]:
         """See `Meter.read`: the last values that were recorded by now."""
         now_ns = self._clock_ns()
         self._began_ns = now_ns if self._began_ns is None else self._began_ns

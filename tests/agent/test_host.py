@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from agent.gpus import Gpus
 from agent.host import Host, busy_cores, device_id
 from phasewatt.errors import ConfigInvalid
-from tests.fixtures.sensors import FakeNvml, NvmlError
+from tests.fixtures.nvml import FakeNvml
 
 
 def _tree(root: Path, **files: str) -> Path:
@@ -50,39 +49,12 @@ def test_hottest_zone_is_the_temperature_and_gated_zones_are_passed_over(tmp_pat
     assert Host("board", root, Gpus(FakeNvml({"nvmlDeviceGetCount": 0}))).temperature_c() == 51.25
 
 
-def test_gpu_state_is_in_si_units_and_throttling_in_words() -> None:
-    """MHz become Hz; bits become their names; bits that are no throttle (idle) are not told."""
-    gpus = Gpus(
-        FakeNvml(
-            {
-                "nvmlDeviceGetClockInfo": 1980,
-                "nvmlDeviceGetTemperature": 35,
-                "nvmlDeviceGetCurrentClocksEventReasons": 0x1 | 0x4 | 0x40,
-                "nvmlDeviceGetComputeRunningProcesses": [SimpleNamespace(pid=7), SimpleNamespace(pid=8)],
-            }
-        )
-    )
-    assert gpus.clock_hz() == 1_980_000_000
-    assert gpus.temperature_c() == 35.0
-    assert gpus.throttled() == {"software power cap", "hardware thermal"}
-    assert gpus.processes() == 2
-    assert gpus.processes(besides=8) == 1
-
-
-def test_a_refused_call_is_missing_and_the_others_still_answer() -> None:
-    """A Jetson's NVML supports next to nothing."""
-    refusal = NvmlError("Not Supported")
-    gpus = Gpus(FakeNvml({"nvmlDeviceGetClockInfo": refusal, "nvmlDeviceGetTemperature": 40}))
-    assert gpus.clock_hz() is None
-    assert gpus.temperature_c() == 40.0
-
-
-def test_no_gpu_is_nothing_rather_than_an_error() -> None:
-    """Without a driver there are no GPUs and no figures."""
-    gpus = Gpus(FakeNvml({"nvmlInit": NvmlError("Driver Not Loaded")}))
-    assert gpus.facts() == ()
-    assert gpus.processes() is None
-    assert gpus.throttled() is None
+def test_state_is_that_of_the_gpu_that_does_the_work(tmp_path: Path) -> None:
+    """Of two GPUs, the named one's clock, temperature and throttling; without a name the first one's."""
+    two = FakeNvml({"nvmlDeviceGetCount": 2, "nvmlDeviceGetTemperature": lambda handle, sensor: 40 + handle})
+    host = Host("board", tmp_path, Gpus(two))
+    assert host.observe("cuda", "GPU-1") == (1_980_000_000, 41.0, {"software power cap"})
+    assert host.observe("cuda").temperature_c == 40.0
 
 
 def test_device_id_is_made_once_and_kept(tmp_path: Path) -> None:
@@ -125,12 +97,3 @@ def test_boot_id_is_this_boots() -> None:
     """As the kernel gives it."""
     expected = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert Host("board").boot_id == expected
-
-
-@pytest.mark.gpu
-def test_real_gpu_facts() -> None:
-    """On a host with a GPU, its name, memory and limit are known."""
-    facts = Gpus().facts()
-    assert facts
-    assert facts[0].memory_bytes
-    assert facts[0].power_limit_w

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,14 +14,17 @@ from agent.meters.rapl import Rapl
 from agent.meters.replay import Replay
 from phasewatt.errors import ConfigInvalid, MeterUnavailable
 from phasewatt.records import Reading, Scope
-from tests.fixtures.sensors import NOT_SUPPORTED, FakeNvml, NvmlError, powercap, recording
+from tests.fixtures.nvml import FakeNvml
+from tests.fixtures.sensors import powercap, recording
+from tests.fixtures.wall import CsvLogger
 
 PACKAGE = {"name": "package-0\n", "energy_uj": "1000000\n", "max_energy_range_uj": "262143328850\n"}
 DRAM = {"name": "dram\n", "energy_uj": "500000\n", "max_energy_range_uj": "65712999613\n"}
 
 
 def _nvml(scratch: Path) -> Meter:
-    return Nvml(0.1, library=FakeNvml())
+    library = FakeNvml()
+    return Nvml(0.1, "", library, library.clock, library.clock.sleep)
 
 
 def _rapl(scratch: Path) -> Meter:
@@ -32,7 +35,11 @@ def _replay(scratch: Path) -> Meter:
     return Replay(0.1, str(recording(scratch / "r.jsonl", [10.0, 12.0])))
 
 
-OPENERS = {"nvml": _nvml, "rapl": _rapl, "replay": _replay}
+def _external(scratch: Path) -> Meter:
+    return CsvLogger(scratch / "power.csv").meter()
+
+
+OPENERS = {"nvml": _nvml, "rapl": _rapl, "replay": _replay, "external": _external}
 
 
 def test_the_contract_covers_every_meter() -> None:
@@ -40,97 +47,57 @@ def test_the_contract_covers_every_meter() -> None:
     assert set(OPENERS) == set(meters.METERS)
 
 
-@pytest.mark.parametrize("opener", OPENERS.values(), ids=OPENERS)
-def test_read_gives_one_value_a_channel(opener: Callable[[Path], Meter], tmp_path: Path) -> None:
-    """Values stand in the order of the channels, and a sensor that answers gives no 0 for them."""
-    meter = opener(tmp_path)
-    values = meter.read()
+@pytest.fixture(params=OPENERS.values(), ids=OPENERS)
+def meter(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Meter]:
+    """An open meter whose sensor answers."""
+    opened = request.param(tmp_path)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("closely", [False, True])
+def test_read_gives_one_value_a_channel(meter: Meter, closely: bool) -> None:
+    """Values stand in the order of the channels, and a power sensor that answers gives no 0 for one."""
+    values = meter.read(closely)
     assert len(values) == len(meter.channels) > 0
-    assert all(value is not None and value > 0 for value in values)
-    meter.close()
+    power = [value for value, c in zip(values, meter.channels, strict=True) if c.scope is not None]
+    assert power
+    assert all(value is not None and value > 0 for value in power)
 
 
-@pytest.mark.parametrize("opener", OPENERS.values(), ids=OPENERS)
-def test_channels_are_distinct_and_state_a_gain(opener: Callable[[Path], Meter], tmp_path: Path) -> None:
-    """Two channels of one meter differ in name or reading, and no sensor is taken for exact."""
-    meter = opener(tmp_path)
-    assert len({(c.name, c.reading) for c in meter.channels}) == len(meter.channels)
-    assert all(0 < c.gain_uncertainty < 1 for c in meter.channels)
-    meter.close()
+def test_channels_are_distinct_by_name_source_and_reading(meter: Meter) -> None:
+    """Sensor cards and readings of a phase go by these."""
+    assert len({(c.name, c.source, c.reading) for c in meter.channels}) == len(meter.channels)
 
 
-@pytest.mark.parametrize("opener", OPENERS.values(), ids=OPENERS)
-def test_only_a_replay_is_simulated(opener: Callable[[Path], Meter], tmp_path: Path) -> None:
+def test_no_power_sensor_is_taken_for_exact(meter: Meter) -> None:
+    """A channel with a scope is in watts or joules; its gain is doubtful by some share, or by an unknown one."""
+    for channel in meter.channels:
+        assert (channel.unit in ("W", "J")) == (channel.scope is not None)
+        assert (channel.unit == "J") == (channel.reading is Reading.COUNTER)
+        assert channel.gain_uncertainty is None or 0 < channel.gain_uncertainty < 1
+
+
+def test_only_a_replay_is_simulated(meter: Meter) -> None:
     """What a sensor says is measured; what a file says is not."""
-    meter = opener(tmp_path)
     assert meter.simulated == isinstance(meter, Replay)
+
+
+def test_a_meter_says_what_its_cards_hold_for(meter: Meter) -> None:
+    """A word each, or None; never an empty one."""
+    assert meter.driver != ""
+    assert meter.mode != ""
+
+
+def test_closing_twice_does_no_harm(meter: Meter) -> None:
+    """A run that fails while it ends may close again."""
     meter.close()
 
 
 def test_unknown_meter_lists_the_known_ones() -> None:
     """The one line says what could have been meant."""
-    with pytest.raises(ConfigInvalid, match="no meter 'nvlm'; known: nvml, rapl, replay"):
+    with pytest.raises(ConfigInvalid, match="no meter 'nvlm'; known: nvml, rapl, replay, external"):
         meters.open_meter("nvlm", 0.1)
-
-
-def test_nvml_keeps_instant_average_and_counter_apart() -> None:
-    """Each reading has its own channel and its own call, in watts and joules."""
-    meter = Nvml(0.1, library=FakeNvml())
-    by_reading = dict(zip((c.reading for c in meter.channels), meter.read(), strict=True))
-    assert by_reading[Reading.INSTANT] == pytest.approx(135.403)
-    assert by_reading[Reading.AVERAGE] == pytest.approx(154.527)
-    assert by_reading[Reading.COUNTER] == pytest.approx(9430.495)
-
-
-def test_nvml_of_a_jetson_is_unavailable_with_each_refusal() -> None:
-    """It initialises, counts one device, and supports no power call: that is no meter."""
-    refusal = NvmlError("Not Supported")
-    library = FakeNvml(
-        {"nvmlDeviceGetPowerUsage": refusal, "nvmlDeviceGetTotalEnergyConsumption": refusal, "instant": refusal}
-    )
-    with pytest.raises(MeterUnavailable, match=r"answers, but not to power: nvml\.field186 of gpu0"):
-        Nvml(0.1, library=library)
-    assert NOT_SUPPORTED != library.NVML_SUCCESS
-
-
-def test_nvml_leaves_out_only_the_calls_that_are_refused() -> None:
-    """A GPU without field 186 still has its counter."""
-    meter = Nvml(0.1, library=FakeNvml({"instant": NvmlError("Not Supported")}))
-    assert [c.reading for c in meter.channels] == [Reading.AVERAGE, Reading.COUNTER]
-
-
-def test_nvml_that_does_not_start_is_unavailable() -> None:
-    """No driver, no meter, and the reason says so."""
-    with pytest.raises(MeterUnavailable, match="no NVIDIA driver here"):
-        Nvml(0.1, library=FakeNvml({"nvmlInit": NvmlError("Driver Not Loaded")}))
-
-
-def test_nvml_that_fails_later_reads_as_missing() -> None:
-    """A GPU that vanishes gives None, not 0 and no exception."""
-    library = FakeNvml()
-    meter = Nvml(0.1, library=library)
-    library.calls["nvmlDeviceGetPowerUsage"] = NvmlError("GPU is lost")
-    values = dict(zip((c.reading for c in meter.channels), meter.read(), strict=True))
-    assert values[Reading.AVERAGE] is None
-    assert values[Reading.INSTANT] is not None
-
-
-def test_nvml_counts_the_named_gpu_alone() -> None:
-    """Of two GPUs, the one that does the work makes the total; the other is shown."""
-    library = FakeNvml({"nvmlDeviceGetCount": 2, "nvmlDeviceGetUUID": lambda handle: f"GPU-{handle}"})
-    library.calls["nvmlDeviceGetHandleByIndex"] = lambda index: index
-    counted = {c.name for c in Nvml(0.1, "GPU-1", library=library).channels if c.parts_of_total}
-    assert counted == {"gpu1"}
-    assert {c.name for c in Nvml(0.1, library=library).channels if c.parts_of_total} == {"gpu0", "gpu1"}
-
-
-def test_nvml_passes_over_a_gpu_that_is_lost() -> None:
-    """A handle that is refused costs that GPU; a count that is refused costs the meter."""
-    lost = FakeNvml({"nvmlDeviceGetHandleByIndex": NvmlError("GPU is lost")})
-    with pytest.raises(MeterUnavailable, match="gpu0: GPU is lost"):
-        Nvml(0.1, library=lost)
-    with pytest.raises(MeterUnavailable, match="does not count"):
-        Nvml(0.1, library=FakeNvml({"nvmlDeviceGetCount": NvmlError("Unknown Error")}))
 
 
 def test_rapl_does_not_count_a_package_twice(tmp_path: Path) -> None:
@@ -156,11 +123,20 @@ def test_rapl_counts_on_where_the_register_wraps(tmp_path: Path) -> None:
     assert after - before == pytest.approx(1.0)
 
 
-def test_rapl_total_holds_packages_and_not_their_dram(tmp_path: Path) -> None:
-    """DRAM is shown beside the packages; scope and total are theirs."""
+def test_rapl_keeps_packages_and_their_dram_apart(tmp_path: Path) -> None:
+    """Each is a scope of its own and makes its own total; a package's joules do not hold its memory's."""
     meter = Rapl(0.1, root=powercap(tmp_path, intel_rapl_0=PACKAGE, intel_rapl_0_0=DRAM))
-    assert {c.name: c.parts_of_total for c in meter.channels} == {"package-0": True, "dram": False}
-    assert {c.scope for c in meter.channels} == {Scope.CPU_PACKAGE}
+    assert {c.name: c.scope for c in meter.channels} == {"package-0": Scope.CPU_PACKAGE, "dram": Scope.DRAM}
+    assert all(c.parts_of_total for c in meter.channels)
+
+
+def test_rapl_states_what_its_maker_documents(tmp_path: Path) -> None:
+    """A counter that is updated about each millisecond; what is not documented is not made up."""
+    (channel,) = Rapl(0.1, root=powercap(tmp_path, intel_rapl_0=PACKAGE)).channels
+    assert channel.card is not None
+    assert (channel.card.origin, channel.card.update_period_s) == ("documented", 0.001)
+    assert channel.card.noise is None
+    assert channel.card.reason
 
 
 def test_rapl_unreadable_counter_is_unavailable_with_the_remedy(tmp_path: Path) -> None:
@@ -211,13 +187,3 @@ def test_replay_of_a_file_that_is_no_recording_is_unavailable(tmp_path: Path, co
     path.write_bytes(content)
     with pytest.raises(MeterUnavailable, match="replay"):
         Replay(0.1, str(path))
-
-
-def test_try_all_says_what_each_meter_said(tmp_path: Path) -> None:
-    """A usable meter names its channels, an unusable one its reason."""
-    path = recording(tmp_path / "r", [10.0])
-    good, bad = meters.try_all([f"replay:{path}", f"replay:{tmp_path / 'absent'}"])
-    assert good.usable
-    assert "VDD_IN (instant, module)" in good.reason
-    assert not bad.usable
-    assert "absent" in bad.reason
