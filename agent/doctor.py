@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -14,6 +14,7 @@ from agent.connection import BrokerSettings
 from agent.host import Host, busy_cores
 from agent.orders import Described, Resolve
 from agent.stopping import Stop
+from agent.surveying import Surveyed, facts_of
 from agent.worker_process import WorkerProcess
 from phasewatt.errors import PhasewattError
 from phasewatt.records import HostFacts
@@ -32,14 +33,16 @@ class Finding(Struct, frozen=True):
     remedy: str | None = None
 
 
-def examine(host: Host, facts: HostFacts, state: Path, broker: BrokerSettings | None) -> Iterator[Finding]:
+def examine(host: Host, found: Sequence[Surveyed], state: Path, broker: BrokerSettings | None) -> Iterator[Finding]:
     """All findings, each as soon as it is known; only a False one keeps this host from measuring."""
+    facts = host.facts(facts_of(found))
     yield Finding(
         "host", True, f"{facts.model or facts.architecture}, {facts.cpu_count} CPUs, {facts.operating_system}"
     )
     yield _python()
     yield _engine()
     yield from _power(facts)
+    yield from (card_finding(meter) for meter in found if meter.reason is None and not meter.simulated)
     yield _memory(facts)
     yield _disk(state)
     yield _clock(host)
@@ -79,6 +82,16 @@ def _power(facts: HostFacts) -> Iterator[Finding]:
         yield Finding(f"power: {sensor.meter}", sensor.usable or None, sensor.reason)
     if not any(sensor.usable for sensor in facts.sensors):
         yield Finding("power", None, "no power sensor answers: time and memory are measured, energy is not")
+
+
+def card_finding(meter: Surveyed) -> Finding:
+    """Whether every power channel of a meter has a card that holds."""
+    question = f"sensor cards: {meter.meter}"
+    if not meter.uncalibrated:
+        return Finding(question, True, "every power channel has one")
+    names = ", ".join(dict.fromkeys(f"{channel.name} ({channel.source})" for channel in meter.uncalibrated))
+    verdict = f"{names}: none for this driver and mode, so that short phases are doubtful"
+    return Finding(question, None, verdict, "phasewatt-agent meters --calibrate")
 
 
 def _memory(facts: HostFacts) -> Finding:

@@ -63,6 +63,13 @@ class MeasureMemory(Order, frozen=True):
     """Peak memory since the prompt was set."""
 
 
+class Burn(Order, frozen=True):
+    """Keep the processor as busy as it can be, to drive a load that sensors are calibrated with."""
+
+    seconds: float
+    accelerator: str  # auto, cpu, cuda
+
+
 class Described(Order, frozen=True):
     """Answer to Resolve."""
 
@@ -114,6 +121,14 @@ class Memory(Order, frozen=True):
     use: MemoryUse
 
 
+class Burned(Order, frozen=True):
+    """Answer to Burn: when the load began and ended."""
+
+    start_ns: int
+    end_ns: int
+    accelerator: str  # which was kept busy: cpu, cuda
+
+
 class Refused(Order, frozen=True):
     """Answer to any order that failed; `fits` is False where memory was the cause."""
 
@@ -121,5 +136,5 @@ class Refused(Order, frozen=True):
     fits: bool = True
 
 
-Question = Resolve | Load | Prompt | Repeat | Profile | MeasureMemory
-Answer = Described | Loaded | Ready | Repeated | Profiled | Memory | Refused
+Question = Resolve | Load | Prompt | Repeat | Profile | MeasureMemory | Burn
+Answer = Described | Loaded | Ready | Repeated | Profiled | Memory | Burned | Refused

@@ -18,6 +18,7 @@ import msgspec
 from agent import engines
 from agent.orders import (
     Answer,
+    Burn,
     Load,
     MeasureMemory,
     Memory,
@@ -60,6 +61,9 @@ class Worker:
             return self._set_prompt(order)
         if isinstance(order, MeasureMemory):
             return Memory(use=self._engine.memory())
+        if isinstance(order, Burn):
+            with self._engine.guarded():
+                return self._engine.burn(order)
         if self._phases is None:
             raise EngineFailed("a phase was asked for before a prompt was set")
         if isinstance(order, Repeat):

@@ -17,14 +17,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print every finding as soon as it is known."""
+    from agent.cards import CardStore
     from agent.doctor import examine
     from agent.host import Host
+    from agent.meters import AUTOMATIC
     from agent.settings import broker_of
+    from agent.surveying import survey
 
     settings = options.settings_of(args)
     host = Host(settings.device or "doctor")
     findings = []
-    for finding in examine(host, host.facts(), args.state_dir, broker_of(settings.broker)):
+    found = survey(AUTOMATIC if settings.meters is None else settings.meters, CardStore(args.state_dir))
+    for finding in examine(host, found, args.state_dir, broker_of(settings.broker)):
         findings.append(finding)
         if not args.json:
             sign = {True: "ok", None: "--", False: "NO"}[finding.ok]

@@ -21,6 +21,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--meter", action="append", help="meter to read, repeatable; none: no power (default: automatic)"
     )
+    parser.add_argument(
+        "--no-calibrate", action="store_true", help="do not drive a load to find out how a new sensor behaves"
+    )
     for name in _BROKER_FLAGS:
         parser.add_argument(f"--{name.replace('_', '-')}", help=f"broker.{name} of the settings")
 
@@ -41,4 +44,6 @@ def settings_of(args: argparse.Namespace) -> Settings:
         changes["device"] = args.device
     if args.meter is not None:
         changes["meters"] = tuple(args.meter)
+    if args.no_calibrate:
+        changes["calibrate"] = False
     return msgspec.structs.replace(found, **changes)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from agent.orders import Described, Load, Loaded, Resolve
+from agent.orders import Burn, Burned, Described, Load, Loaded, Resolve
 from phasewatt.errors import ConfigInvalid
 from phasewatt.records import MemoryUse
 
@@ -60,6 +60,9 @@ class Engine(Protocol):
         Raises:
             EngineFailed: this processor has no device time of its own, or no profiler.
         """
+
+    def burn(self, order: Burn) -> Burned:
+        """Full load on a processor for a stretch of time whose ends are sharp; no model is needed."""
 
     def guarded(self) -> AbstractContextManager[None]:
         """Turns the back-end's own errors into `EngineFailed` or `DoesNotFit`; wraps loops, never spans."""

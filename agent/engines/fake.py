@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from agent import memory, models
-from agent.orders import Described, Load, Loaded, Resolve
+from agent.orders import Burn, Burned, Described, Load, Loaded, Resolve
 from phasewatt import roofline
 from phasewatt.errors import EngineFailed
 from phasewatt.records import MemoryUse
@@ -89,6 +89,12 @@ class Fake:
     def device_busy_ns(self, work: Callable[[], object]) -> int:
         """See `Engine.device_busy_ns`."""
         raise EngineFailed("engine fake has no device")
+
+    def burn(self, order: Burn) -> Burned:
+        """See `Engine.burn`: a wait, which no sensor shows."""
+        start_ns = time.monotonic_ns()
+        time.sleep(order.seconds)
+        return Burned(start_ns=start_ns, end_ns=time.monotonic_ns(), accelerator="fake")
 
     def guarded(self) -> AbstractContextManager[None]:
         """See `Engine.guarded`."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import memory, models
-from agent.orders import Described, Load, Loaded, Resolve
+from agent.orders import Burn, Burned, Described, Load, Loaded, Resolve
 from phasewatt.errors import ConfigInvalid, DoesNotFit, EngineFailed
 from phasewatt.records import Architecture, MemoryUse
 
@@ -22,6 +22,7 @@ try:
     from transformers.initialization import no_init_weights
 
     from agent.engines import weights
+    from agent.engines.burner import Burner
 except ModuleNotFoundError as error:
     raise EngineFailed(f"engine transformers needs {error.name}: pip install 'phasewatt[torch]'") from error
 except ImportError as error:  # a library beside it is missing, or a release is too old
@@ -41,6 +42,7 @@ class Transformers:
         self._model: Any = None
         self._prompt: torch.Tensor | None = None  # [batch, tokens]
         self._cache: Any = None
+        self._burners: dict[str, Burner] = {}
 
     def describe(self, order: Resolve) -> Described:
         """See `Engine.describe`."""
@@ -113,6 +115,14 @@ class Transformers:
             raise EngineFailed("the profiler saw no kernel: its access to the GPU may be restricted")
         return busy_ns
 
+    def burn(self, order: Burn) -> Burned:
+        """See `Engine.burn`."""
+        accelerator = _accelerator(order.accelerator)
+        if accelerator not in self._burners:
+            self._burners[accelerator] = Burner(accelerator)
+        start_ns, end_ns = self._burners[accelerator].burn(order.seconds)
+        return Burned(start_ns=start_ns, end_ns=end_ns, accelerator=accelerator)
+
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
         """See `Engine.guarded`."""
@@ -145,6 +155,7 @@ class Transformers:
     def close(self) -> None:
         """See `Engine.close`."""
         self._model = self._cache = self._prompt = None
+        self._burners.clear()
 
     def _forward(self, ids: torch.Tensor | None) -> torch.Tensor:
         logits = self._model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1).logits
