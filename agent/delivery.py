@@ -24,7 +24,7 @@ class Board(NamedTuple):
     """What is the same over all connections of a board."""
 
     outbox: Outbox
-    facts: Facts
+    facts: Callable[[], Facts]
     clock: Callable[[], Clock]
     telemetry_interval_s: float | None
     status_interval_s: float
@@ -32,7 +32,7 @@ class Board(NamedTuple):
     @property
     def device(self) -> str:
         """The board's name in topics and envelopes."""
-        return self.facts.host.device
+        return self.facts().host.device
 
 
 class Delivery:
@@ -45,6 +45,7 @@ class Delivery:
         self._session = uuid.uuid4().hex
         self._reported: tuple[int, dict[str, int]] | None = None
         self._next_report_s = 0.0
+        self._told: Facts | None = None
 
     def will(self) -> Message:
         """What the broker is to publish if the connection breaks; a newer session's word outweighs it."""
@@ -57,7 +58,7 @@ class Delivery:
         self._reported = self._backlog()  # before the status: what comes in between is news
         self._next_report_s = time.monotonic() + board.status_interval_s
         connection.publish(self._status(Presence.ONLINE))
-        connection.publish(Message(topics.facts(board.device), codec.encode(board.facts), retain=True))
+        self._tell_facts(connection)
 
     def work(self, connection: Connection) -> float:
         """Do all that can be done now; the seconds until there may be more, if nothing comes before."""
@@ -65,9 +66,15 @@ class Delivery:
         self._window.expire(time.monotonic())
         while self._window.has_room() and (parcel := self._next_parcel()):
             self._send(connection, parcel)
+        if self._told is not self._board.facts():
+            self._tell_facts(connection)
         self._report(connection)
         now_s = time.monotonic()
         return max(0.0, min(self._window.next_s(now_s), self._next_report_s) - now_s)
+
+    def _tell_facts(self, connection: Connection) -> None:
+        self._told = self._board.facts()
+        connection.publish(Message(topics.facts(self._board.device), codec.encode(self._told), retain=True))
 
     def end(self, connection: Connection, bell: Bell) -> None:
         """Say that this board goes, if the broker still listens."""
@@ -110,7 +117,7 @@ class Delivery:
         batch = Batch(
             device=board.device,
             epoch=board.outbox.epoch,
-            boot_id=board.facts.host.boot_id,
+            boot_id=board.facts().host.boot_id,
             session=self._session,
             clock=board.clock(),
             sent_unix_s=board.outbox.clock(),
@@ -139,7 +146,7 @@ class Delivery:
             device=board.device,
             presence=presence,
             session=self._session,
-            boot_id=board.facts.host.boot_id,
+            boot_id=board.facts().host.boot_id,
             epoch=board.outbox.epoch,
             since_unix_s=board.outbox.clock(),
             telemetry_interval_s=board.telemetry_interval_s,

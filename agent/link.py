@@ -55,7 +55,8 @@ class Link:
         pace: Pace = _FIELD_PACE,
     ) -> None:
         self._settings = settings
-        self._board = Board(outbox, facts, clock, telemetry_interval_s, pace.status_interval_s)
+        self._facts = facts
+        self._board = Board(outbox, lambda: self._facts, clock, telemetry_interval_s, pace.status_interval_s)
         self._pace = pace
         self._window = Window(pace.window_messages, pace.window_bytes, pace.receipt_timeout_s, PARCEL_BYTES)
         self._bell = Bell()
@@ -95,6 +96,11 @@ class Link:
         self._thread.join(timeout_s)
         if not self._thread.is_alive():  # else it hangs in a connect, and touches nothing once that is over
             self._bell.close()
+
+    def tell(self, facts: Facts) -> None:
+        """Publish other facts of this board than before."""
+        self._facts = facts
+        self.notify()
 
     def notify(self) -> None:
         """Say that rows were added."""

@@ -8,10 +8,12 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Struct
 
+from agent.attempt import Finished, Plan
 from agent.campaigns import Campaigns
 from agent.cells import Suite
 from agent.outbox import OutboxFull
-from agent.runner import Finished, Plan, Runner
+from agent.runner import Runner
+from agent.scopes import own_scope
 from phasewatt.errors import RecordRejected
 from phasewatt.metrics import METRICS, Context
 from phasewatt.records import Outcome, Scope, Trial
@@ -122,15 +124,8 @@ def _refused(trial: Trial, reason: str) -> Finished:
     return Finished(failed, ())
 
 
-def _scope_of(trial: Trial) -> Scope | None:
-    """The scope that has the processor in it which did the work, if one was metered."""
-    metered = {energy.scope for energy in trial.energy}
-    own = Scope.GPU_BOARD if trial.conditions.accelerator == "cuda" else Scope.CPU_PACKAGE
-    return next((scope for scope in (own, Scope.MODULE, Scope.BOARD_INPUT, Scope.WALL) if scope in metered), None)
-
-
 def _summary(trial: Trial) -> CellDone:
-    scope = _scope_of(trial)
+    scope = own_scope(trial.conditions.accelerator, {energy.scope for energy in trial.energy})
     read = {name: METRICS[name].of(trial, Context(scope=scope)) for name in _FIGURES}
     return CellDone(
         scope=scope,

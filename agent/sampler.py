@@ -1,41 +1,34 @@
 """Power samples from a process of its own, so that reading sensors never runs in the process that runs the model.
 
-Parent and child talk over pipes: the child's first line names the channels, then come packed rows (time in ns, one
-double a channel, NaN for missing), flushed about once a second. The child ends when its standard input does.
+This is the parent's end; `agent.sampling` is the child.
 """
 
 from __future__ import annotations
 
-import argparse
-import ctypes
 import logging
 import math
 import os
 import select
-import signal
 import struct
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import msgspec
 
-from agent import meters
+from agent.cards import CardStore
+from agent.sampling import Header, Opened
 from phasewatt import codec, series
-from phasewatt.errors import MeterUnavailable, PhasewattError
-from phasewatt.records import Channel, Reading, Trace
+from phasewatt.errors import MeterUnavailable
+from phasewatt.records import Channel, Trace
 
 logger = logging.getLogger(__name__)
 
 _START_S = 20.0
-_FLUSH_S = 1.0
-_PR_SET_PDEATHSIG = 1
 _TRACE_BYTES = codec.MAX_PAYLOAD_BYTES // 4  # of steps at 6 characters each, before compression
 _SCALE = 1e-6  # microwatts, microjoules: finer than any sensor
-_UNIT = {Reading.INSTANT: "W", Reading.AVERAGE: "W", Reading.COUNTER: "J"}
 
 Row = tuple[int, tuple[float | None, ...]]
 
@@ -49,6 +42,10 @@ class Recording(msgspec.Struct, frozen=True):
     rows: tuple[Row, ...]
     fault: str | None
 
+    def between(self, start_ns: int, end_ns: int) -> Recording:
+        """The rows of a stretch of time."""
+        return msgspec.structs.replace(self, rows=tuple(row for row in self.rows if start_ns <= row[0] <= end_ns))
+
     def traces(self, device: str, boot_id: str) -> tuple[Trace, ...]:
         """The recording as Trace records, each small enough for one message."""
         most = max(1, _TRACE_BYTES // (6 * (1 + len(self.channels))))
@@ -57,7 +54,7 @@ class Recording(msgspec.Struct, frozen=True):
 
     def _trace(self, device: str, boot_id: str, part: int, parts: int, rows: Sequence[Row]) -> Trace:
         values = tuple(
-            series.pack(c.name, _UNIT[c.reading], _SCALE, [row[1][index] for row in rows])
+            series.pack(c.name, c.unit, _SCALE, [row[1][index] for row in rows])
             for index, c in enumerate(self.channels)
         )
         return Trace(
@@ -73,24 +70,26 @@ class Recording(msgspec.Struct, frozen=True):
         )
 
 
-class _Header(msgspec.Struct, frozen=True):
-    """The child's first line."""
-
-    channels: tuple[Channel, ...]
-    simulated: bool
-    refusal: str | None = None
-
-
 class Sampler:
     """Runs the child from `start` to `stop`; a thread empties its pipe meanwhile."""
 
-    def __init__(self, names: Sequence[str], rate_hz: float, stop_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        rate_hz: float,
+        closely: bool = False,
+        cards: CardStore | None = None,
+        stop_s: float = 5.0,
+    ) -> None:
+        """`closely`: every channel at every reading, whatever it costs. `cards` are given to the channels."""
         self._stop_s = stop_s
         self._names = tuple(names)
         self._rate_hz = rate_hz
+        self._closely = closely
+        self._cards = cards
         self._child: subprocess.Popen[bytes] | None = None
         self._received = bytearray()
-        self._header: _Header | None = None
+        self._header = Header(meters=())
         self._reader: threading.Thread | None = None
 
     def start(self) -> None:
@@ -99,7 +98,9 @@ class Sampler:
         Raises:
             MeterUnavailable: a meter does not open, or the child does not answer in time.
         """
-        command = [sys.executable, "-m", "agent.sampler", "--rate-hz", str(self._rate_hz), *self._names]
+        closely = ["--closely"] if self._closely else []
+        rate = ["--rate-hz", str(self._rate_hz)]
+        command = [sys.executable, "-m", "agent.sampling", *rate, *closely, "--", *self._names]
         self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         try:
             self._header = self._read_header()
@@ -109,6 +110,16 @@ class Sampler:
             raise
         self._reader = threading.Thread(target=self._drain, name="sampler", daemon=True)
         self._reader.start()
+
+    def attend(self) -> None:
+        """Have the child read closely for `ATTENTION_S`: an edge of a window is about to come, or has just been."""
+        if self._child is not None and self._child.stdin is not None:
+            with suppress(OSError):
+                self._child.stdin.write(b"!")
+
+    def so_far(self) -> Recording:
+        """What was sampled until about a second ago, or until the last close reading ended."""
+        return self._recording(None)
 
     @property
     def pid(self) -> int:
@@ -122,23 +133,32 @@ class Sampler:
         if self._reader is not None:
             self._reader.join(self._stop_s)
         self._close_pipe()
-        header = self._header or _Header(channels=(), simulated=False)
+        return self._recording(fault)
+
+    def _recording(self, fault: str | None) -> Recording:
+        opened = self._header.meters
+        channels = tuple(channel for meter in opened for channel in self._with_cards(meter))
         return Recording(
             meter="+".join(self._names),
-            simulated=header.simulated,
-            channels=header.channels,
-            rows=tuple(_rows(bytes(self._received), len(header.channels))),
+            simulated=any(meter.simulated for meter in opened),
+            channels=channels,
+            rows=tuple(_rows(bytes(self._received), len(channels))),
             fault=fault,
         )
 
-    def _read_header(self) -> _Header:
+    def _with_cards(self, meter: Opened) -> tuple[Channel, ...]:
+        if self._cards is None:
+            return meter.channels
+        return self._cards.with_cards(meter.name, meter.channels, meter.driver, meter.mode)
+
+    def _read_header(self) -> Header:
         assert self._child is not None and self._child.stdout is not None
         ready, _, _ = select.select([self._child.stdout], [], [], _START_S)
         line = self._child.stdout.readline() if ready else b""
         if not line:
             why = "ended at once" if ready else f"did not answer in {_START_S:.0f} s"
             raise MeterUnavailable(f"the sampler of {', '.join(self._names)} {why}")
-        header = msgspec.json.decode(line, type=_Header)
+        header = msgspec.json.decode(line, type=Header)
         if header.refusal is not None:
             raise MeterUnavailable(header.refusal)
         return header
@@ -173,66 +193,3 @@ def _rows(received: bytes, channels: int) -> Iterator[Row]:
     whole = len(received) - len(received) % layout.size
     for time_ns, *values in layout.iter_unpack(received[:whole]):
         yield time_ns, tuple(None if math.isnan(value) else value for value in values)
-
-
-def sample(
-    opened: Sequence[meters.Meter],
-    period_s: float,
-    wait: Callable[[float], bool],
-    write: Callable[[bytes], object],
-    clock_ns: Callable[[], int] = time.monotonic_ns,
-) -> None:
-    """Write a packed row every `period_s` until `wait(seconds)` says that it is time to end."""
-    layout = struct.Struct(f"<q{sum(len(meter.channels) for meter in opened)}d")
-    period_ns = round(period_s * 1e9)
-    due_ns = flushed_ns = clock_ns()
-    buffer = bytearray()
-    ended = False
-    while not ended:
-        now_ns = clock_ns()
-        values = [value for meter in opened for value in meter.read()]
-        buffer += layout.pack(now_ns, *(math.nan if value is None else value for value in values))
-        due_ns = max(due_ns + period_ns, now_ns)
-        ended = wait(max(0, due_ns - clock_ns()) * 1e-9)
-        if ended or now_ns - flushed_ns >= _FLUSH_S * 1e9:
-            write(bytes(buffer))
-            buffer.clear()
-            flushed_ns = now_ns
-
-
-def _open_all(names: Sequence[str], period_s: float) -> tuple[list[meters.Meter], _Header]:
-    opened: list[meters.Meter] = []
-    try:
-        opened += [meters.open_meter(name, period_s) for name in names]
-    except PhasewattError as error:
-        return opened, _Header(channels=(), simulated=False, refusal=str(error))
-    channels = tuple(channel for meter in opened for channel in meter.channels)
-    return opened, _Header(channels=channels, simulated=any(meter.simulated for meter in opened))
-
-
-def main() -> int:
-    """Entry point of the child: `python -m agent.sampler --rate-hz 10 METER...`."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # these reach the whole group; the parent decides
-        signal.signal(number, signal.SIG_IGN)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rate-hz", type=float, required=True)
-    parser.add_argument("names", nargs="+")
-    args = parser.parse_args()
-    opened, header = _open_all(args.names, 1 / args.rate_hz)
-    with os.fdopen(1, "wb", buffering=0) as output:
-        output.write(msgspec.json.encode(header) + b"\n")
-        if header.refusal is None:
-            sample(opened, 1 / args.rate_hz, _stdin_ended, output.write)
-    for meter in opened:
-        meter.close()
-    return 0 if header.refusal is None else 1
-
-
-def _stdin_ended(timeout_s: float) -> bool:
-    ready, _, _ = select.select([0], [], [], timeout_s)
-    return bool(ready)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -34,6 +34,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     device: Identifier | None = None  # name of this board; None: made of the host's name once, and kept
     meters: tuple[str, ...] | None = None  # None: those that answer
+    calibrate: bool = True  # take a sensor's card where it has none, before a suite runs
     telemetry_interval_s: Annotated[float, Meta(ge=5, le=3600)] = 120.0
     outbox_cap_bytes: Annotated[int, Meta(ge=16 * 2**20)] = 512 * 2**20
     broker: Broker = Broker()

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from agent import meters
 from agent.bench import Bench
+from agent.calibrating import calibrate_here
 from agent.campaigns import Campaigns
+from agent.cards import CardStore
 from agent.control import RunRequest, StateLock
 from agent.host import Host, device_id
 from agent.link import Link
 from agent.measuring import Stage, Tell, run_suite
+from agent.meters import AUTOMATIC, NO_METER
 from agent.outbox import Outbox
 from agent.runner import Metering, Runner
 from agent.settings import Settings, broker_of
 from agent.stopping import Stop
+from agent.surveying import Surveyed, facts_of, survey
 from phasewatt import codec
+from phasewatt.errors import MeterUnavailable
 from phasewatt.messages import Facts
-from phasewatt.records import Event, HostFacts
+from phasewatt.records import Event
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +41,12 @@ class Station:
         broker = broker_of(settings.broker)
         self._lock = StateLock(state)
         self.host = Host(device_id(state, settings.device))
-        self.facts = self.host.facts()
+        self._cards = CardStore(state)
+        self._found = survey(_asked(settings.meters), self._cards)
+        self.facts = self.host.facts(facts_of(self._found))
         self.outbox = Outbox.open(state, settings.outbox_cap_bytes)
-        self._metering = _metering(settings.meters, self.facts)
+        self._metering = _metering(settings.meters, self._found, self._cards)
+        self._calibrates = settings.calibrate
         self.link: Link | None = None
         if broker is not None:
             self.link = Link(
@@ -67,12 +75,27 @@ class Station:
         def stage(text: str) -> None:
             tell(Stage(text=text))
 
+        self._calibrate(stop, stage)
         bench = Bench(stop, stage)
         runner = Runner(self.host, bench, self._metering, stop, stage)
         try:
             run_suite(request.suite, runner, self._campaigns, request.fresh, told, stop.pause)
         finally:
             bench.clear()
+
+    def _calibrate(self, stop: Stop, stage: Callable[[str], None]) -> None:
+        """Sensor cards for the meters that have none for this driver and mode; what fails is said and goes without."""
+        due = [meter for meter in self._found if meter.uncalibrated and meter.reason is None]
+        if not due or not self._calibrates:
+            return
+        for outcome in calibrate_here(due, self._cards, stop, stage):
+            if outcome.reason is not None:
+                of = f"{outcome.meter} {outcome.channel.source}" if outcome.channel else outcome.meter
+                stage(f"no whole sensor card for {of}: {outcome.reason}")
+        self._found = survey([meter.meter for meter in self._found], self._cards)
+        self.facts = self.host.facts(facts_of(self._found))
+        if self.link is not None:
+            self.link.tell(Facts(schema=codec.SCHEMA, host=self.facts))
 
     @property
     def meter_names(self) -> tuple[str, ...]:
@@ -105,14 +128,17 @@ class Station:
         self._lock.close()
 
 
-def _metering(asked: tuple[str, ...] | None, facts: HostFacts) -> Metering:
+def _asked(meters: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The meters to look at: those of the settings, else all that a host may have."""
+    return AUTOMATIC if meters is None else tuple(name for name in meters if name != NO_METER)
+
+
+def _metering(asked: tuple[str, ...] | None, found: Sequence[Surveyed], cards: CardStore) -> Metering:
     """The meters to read: those asked for, which must answer, else those that do."""
-    if asked == ("none",):
+    if asked == (NO_METER,):
         return Metering((), "no meter: switched off by the settings")
-    if asked is not None:
-        for name in asked:
-            meters.open_meter(name, 1.0).close()
-        return Metering(asked, None)
-    usable = tuple(sensor.meter for sensor in facts.sensors if sensor.usable)
-    refused = "; ".join(f"{sensor.meter}: {sensor.reason}" for sensor in facts.sensors if not sensor.usable)
-    return Metering(usable, None if usable else f"no power sensor ({refused})")
+    usable = tuple(meter.meter for meter in found if meter.reason is None)
+    refused = "; ".join(f"{meter.meter}: {meter.reason}" for meter in found if meter.reason is not None)
+    if asked is not None and refused:
+        raise MeterUnavailable(refused)
+    return Metering(usable, None if usable else f"no power sensor ({refused})", cards)

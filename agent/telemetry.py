@@ -18,7 +18,7 @@ from agent.outbox import Outbox
 from agent.stopping import Stop
 from phasewatt import series
 from phasewatt.errors import MeterUnavailable, PhasewattError
-from phasewatt.records import Reading, Telemetry
+from phasewatt.records import Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class Telemeter:
 
     def _commit(self, times_ns: Sequence[int], rows: Sequence[Sequence[float | None]], started_unix_s: float) -> None:
         named = [(c.name, c.unit, c.scale) for c in self._columns] + [
-            (f"{c.scope.value}/{c.name}/{c.reading.value}", "J" if c.reading is Reading.COUNTER else "W", 1e-3)
+            (f"{c.scope.value if c.scope else c.source}/{c.name}/{c.reading.value}", c.unit, 1e-3)
             for meter in self._meters
             for c in meter.channels
         ]

@@ -18,7 +18,9 @@ from pathlib import Path
 import psutil
 
 from agent import meters
+from agent.cards import CardStore
 from agent.sampler import Sampler
+from agent.surveying import survey
 from phasewatt import codec, series
 from phasewatt.records import Channel, Reading, Scope, Trace
 
@@ -31,7 +33,7 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[1.0, 10.0, 50.0])
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        names = args.meter or [sensor.meter for sensor in meters.try_all() if sensor.usable]
+        names = args.meter or _usable(Path(scratch))
         names = names or [f"replay:{_recording(Path(scratch))}"]
         print(f"meters {', '.join(name.split(':')[0] for name in names)}; {args.seconds:.0f} s a row, one run")
         print("rate   rows  sampler CPU / wall   parent CPU / wall   sampler PSS")
@@ -58,11 +60,13 @@ def _row(names: list[str], rate_hz: float, seconds: float) -> str:
     )
 
 
+def _usable(scratch: Path) -> list[str]:
+    return [found.meter for found in survey(meters.AUTOMATIC, CardStore(scratch)) if found.reason is None]
+
+
 def _recording(directory: Path) -> Path:
     """A minute of made-up watts: what is measured here is the sampler, not the sensor."""
-    channel = Channel(
-        name="replayed", scope=Scope.MODULE, reading=Reading.INSTANT, source="replay", gain_uncertainty=0.05
-    )
+    channel = Channel(name="replayed", source="replay", reading=Reading.INSTANT, unit="W", scope=Scope.MODULE)
     times_ns = [index * 100_000_000 for index in range(600)]
     trace = Trace(
         device="benchmark",

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from agent import cells
+from agent.attempt import Finished, Plan
 from agent.campaigns import Campaigns
 from agent.cells import Cell, Suite
 from agent.measuring import Begun, CellBegun, CellDone, Ended, Stage, run_suite
 from agent.outbox import Outbox, OutboxFull
-from agent.runner import Finished, Plan
 from phasewatt.errors import Stopped
 from phasewatt.records import Outcome
 from tests.fixtures.records import changed, trial

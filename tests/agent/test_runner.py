@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from agent import cells
+from agent.attempt import Plan
 from agent.bench import Bench
 from agent.cells import Cell, Measure
 from agent.host import Host
-from agent.runner import Metering, Plan, Runner
+from agent.runner import Metering, Runner
 from agent.stopping import Stop
 from phasewatt import codec, energy, identity
 from phasewatt.errors import Stopped
@@ -102,7 +103,7 @@ def test_without_a_meter_energy_is_missing_with_the_reason(setup: Setup) -> None
 
 def test_with_a_meter_every_phase_has_a_verdict(setup: Setup, tmp_path: Path) -> None:
     """Power of the recording, joules of the window, the idle baseline, and traces that give the same again."""
-    meter = f"replay:{recording(tmp_path / 'r', [20.0, 21.0] * 40, period_s=0.02)}"
+    meter = f"replay:{recording(tmp_path / 'r', [20.0, 21.0] * 40, period_s=0.023)}"
     finished = setup.run(metering=Metering((meter,), None))
     trial = finished.trial
     assert [e.phase for e in trial.energy] == [Phase.IDLE, Phase.PREFILL, Phase.DECODE, Phase.REQUEST]

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from agent.sampler import Recording, Sampler
-from phasewatt import codec, energy
+from phasewatt import codec
 from phasewatt.errors import MeterUnavailable
 from phasewatt.records import Channel, Phase, Reading, Scope, Span
+from phasewatt.updates import samples_of
+from phasewatt.window_energy import energy_j
 from tests.fixtures.sensors import recording
 
 
@@ -39,7 +41,7 @@ def test_samples_reach_over_a_window_measured_meanwhile(tmp_path: Path) -> None:
     time.sleep(0.5)
     span = Span(phase=Phase.PREFILL, start_ns=start_ns, end_ns=time.monotonic_ns(), tokens=1)
     time.sleep(0.1)
-    found = energy.energy_j(energy.samples_of(sampler.stop().traces("d", "b"), 0), span, Reading.INSTANT)
+    found = energy_j(samples_of(sampler.stop().traces("d", "b"), 0), span, sampler.so_far().channels[0])
     assert found.reason is None
     assert found.energy_j == pytest.approx(10.5 * span.duration_s, rel=0.05)
 
@@ -76,12 +78,12 @@ def test_a_hung_child_is_ended(tmp_path: Path) -> None:
 
 def test_long_recordings_are_cut_into_parts_that_fit_a_message() -> None:
     """An hour at 10 Hz: every part within the payload limit, and together the same rows."""
-    channel = Channel(name="c", scope=Scope.MODULE, reading=Reading.INSTANT, source="s", gain_uncertainty=0.05)
+    channel = Channel(name="c", source="s", reading=Reading.INSTANT, unit="W", scope=Scope.MODULE)
     rows = tuple((index * 100_000_123, (10.0 + index % 977 * 0.013,)) for index in range(36_000))
     long = Recording(meter="m", simulated=True, channels=(channel,), rows=rows, fault=None)
     traces = long.traces("device", "boot")
     assert max(len(codec.encode(trace)) for trace in traces) < codec.MAX_PAYLOAD_BYTES
     assert [(t.part, t.parts) for t in traces] == [(index, len(traces)) for index in range(len(traces))]
-    found = energy.samples_of(traces, 0)
+    found = samples_of(traces, 0)
     assert [sample.time_ns for sample in found] == [at for at, _ in rows]
     assert [sample.value for sample in found] == pytest.approx([values[0] for _, values in rows])

@@ -1,0 +1,168 @@
+"""What is known of a trial while it is being made, and the trial that comes of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import phasewatt
+from agent.bench import Placed
+from agent.cells import Cell, Measure
+from agent.host import Host, Observation, busy_cores
+from agent.sampler import Recording
+from agent.stopping import Stop
+from phasewatt import codec, energy, identity
+from phasewatt.phase_readings import phase_readings
+from phasewatt.records import Conditions, Kind, MemoryUse, Outcome, PhaseRun, Trace, Trial, Work
+
+_ALONE_CORES = 0.5
+_LOOK_S = 0.5
+
+
+class Plan(NamedTuple):
+    """What a trial carries beside its cell."""
+
+    campaign: str
+    suite: str
+    measure: Measure
+
+
+class Finished(NamedTuple):
+    """A trial and the traces that it refers to."""
+
+    trial: Trial
+    traces: tuple[Trace, ...]
+
+
+class Attempt:
+    """What is known of a trial while it is being made."""
+
+    def __init__(self, host: Host, cell: Cell, plan: Plan, engine_pid: int | None, stop: Stop) -> None:
+        self.cell = cell
+        self.plan = plan
+        self.placed: Placed | None = None
+        self.outcome = Outcome.OK
+        self.reason: str | None = None
+        self.runs: list[PhaseRun] = []
+        self.memory: MemoryUse | None = None
+        self.recording: Recording | None = None
+        self.energy_reason: str | None = None
+        self._host = host
+        self._seen: list[Observation] = []
+        self._started_unix_s = time.time()
+        self._started_ns = time.monotonic_ns()
+        self._other_load = _settled_load(plan.measure.gate_s, stop)
+        self._engine_pid = engine_pid
+        self._other_processes = self.other_processes()
+
+    def metered(self, meters: Sequence[str]) -> tuple[str, ...]:
+        """`meters`, NVML told which GPU does the work: the others on the host are not this trial's."""
+        uuid = self.placed.described.gpu_uuid if self.placed is not None else None
+        return tuple(f"nvml:{uuid}" if name == "nvml" and uuid else name for name in meters)
+
+    @property
+    def accelerator(self) -> str:
+        """What does the work: "cpu" or "cuda"."""
+        return self.placed.described.accelerator if self.placed is not None else self.cell.accelerator
+
+    def other_processes(self) -> int | None:
+        """Compute processes of others on the GPUs now."""
+        return self._host.gpus.processes(besides=self._engine_pid)
+
+    def observe(self) -> None:
+        """Note the state of the host."""
+        if self.placed is not None:
+            described = self.placed.described
+            self._seen.append(self._host.observe(described.accelerator, described.gpu_uuid))
+
+    def finished(self) -> Finished:
+        """The trial as it stands."""
+        traces = () if self.recording is None else self.recording.traces(self._host.device, self._host.boot_id)
+        trial = Trial(
+            device=self._host.device,
+            campaign=self.plan.campaign,
+            suite=self.plan.suite,
+            cell=self.cell.label,
+            agent_version=phasewatt.__version__,
+            boot_id=self._host.boot_id,
+            started_unix_s=self._started_unix_s,
+            started_ns=self._started_ns,
+            outcome=self.outcome,
+            reason=self.reason,
+            work=self._work(),
+            conditions=self._conditions(),
+            runs=tuple(self.runs),
+            memory=self.memory,
+            energy=energy.phase_energies(traces, self.runs),
+            energy_reason=self._energy_reason(traces),
+            readings=phase_readings(traces, self.runs),
+            traces=tuple(identity.record_id(Kind.TRACE, codec.encode(trace)) for trace in traces),
+        )
+        return Finished(trial, traces)
+
+    def _energy_reason(self, traces: Sequence[Trace]) -> str | None:
+        if self.recording is not None and not traces:
+            return self.recording.fault or "the sampler saw nothing"
+        return self.energy_reason
+
+    def _work(self) -> Work | None:
+        return None if self.placed is None else self.placed.work
+
+    def _conditions(self) -> Conditions:
+        described = None if self.placed is None else self.placed.described
+        gpus = self._host.gpus.of(None if described is None else described.gpu_uuid)
+        on_gpu = described is not None and described.accelerator == "cuda"
+        driver = gpus.driver() if on_gpu else None
+        first, last = (self._seen[0], self._seen[-1]) if self._seen else (Observation(None, None, None),) * 2
+        return Conditions(
+            engine=self.cell.engine,
+            mode=self.cell.mode,
+            accelerator=described.accelerator if described else self.cell.accelerator,
+            processor=described.processor if described else None,
+            attention=self.cell.attention,
+            tf32=self.placed.tf32 if self.placed else None,
+            threads=self.placed.threads if self.placed else self.cell.threads,
+            power_limit_w=gpus.power_limit_w() if on_gpu else None,
+            governor=self._host.governor,
+            versions=(described.versions if described else {}) | ({"driver": driver} if driver else {}),
+            simulated=self._simulated(),
+            ecc=gpus.ecc() if on_gpu else None,
+            persistence=gpus.persistence() if on_gpu else None,
+            mig=gpus.mig() if on_gpu else None,
+            clock_hz=(first.clock_hz, last.clock_hz),
+            temperature_c=(first.temperature_c, last.temperature_c),
+            other_cpu_load=self._other_load,
+            other_gpu_processes=self._other_processes,
+            throttled=_united(self._seen),
+            marks=tuple(self._marks()),
+        )
+
+    def _simulated(self) -> bool:
+        engine = self.placed is not None and self.placed.described.simulated
+        return engine or (self.recording is not None and self.recording.simulated)
+
+    def _marks(self) -> list[str]:
+        marks = []
+        if self._other_load > _ALONE_CORES:
+            marks.append(f"not alone: others kept {self._other_load:.1f} cores busy just before")
+        if self._other_processes:
+            marks.append(f"not alone: {self._other_processes} other processes on the GPUs just before")
+        if throttled := _united(self._seen):
+            marks.append(f"held back: {', '.join(throttled)}")
+        if self.recording is not None and self.recording.fault is not None:
+            marks.append(self.recording.fault)
+        return marks
+
+
+def _settled_load(patience_s: float, stop: Stop) -> float:
+    """Cores that others keep busy, once few are or patience is over."""
+    deadline = time.monotonic() + patience_s
+    while (busy := busy_cores(_LOOK_S, stop.pause)) > _ALONE_CORES and time.monotonic() < deadline:
+        pass
+    return busy
+
+
+def _united(seen: Sequence[Observation]) -> tuple[str, ...] | None:
+    known = [observation.throttled for observation in seen if observation.throttled is not None]
+    return tuple(sorted(frozenset().union(*known))) if known else None

@@ -1,0 +1,206 @@
+"""The window of one phase: warmed up, alone or said so, and long enough for its energy to be sure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from agent import steady
+from agent.bench import Bench
+from agent.cells import Cell, Measure
+from agent.company import Company, Moment
+from agent.orders import Repeat, Repeated
+from agent.sampler import Sampler
+from agent.sampling import ATTENTION_S
+from agent.scopes import own_scope
+from agent.stopping import Stop
+from phasewatt import energy
+from phasewatt.records import Phase, PhaseEnergy, PhaseRun
+
+MARGIN_S = 300.0  # beyond a phase's own limit: one repetition may be long
+BRACKET_S = 0.5  # of sampling before the first window and after each one
+_LONGER_HELPS = ("too_few_updates", "averaged_source", "gap")
+_LEAST_GROWTH, _MOST_GROWTH = 1.3, 4.0
+_MOST_WINDOWS = 4
+
+
+class Shape(NamedTuple):
+    """Tokens and cache depths of one repetition of a phase."""
+
+    depth: int
+    steps: int
+    tokens: int
+    kv_start: int
+    kv_end: int
+
+
+def shape_of(phase: Phase, cell: Cell, measure: Measure) -> Shape:
+    """Tokens and depths of a repetition. Decode stands in the middle of the request's own range of depths."""
+    prompt, output = cell.prompt_tokens, cell.output_tokens
+    if phase is Phase.PREFILL:
+        return Shape(0, 0, cell.batch * prompt, 0, prompt)
+    if phase is Phase.REQUEST:
+        return Shape(0, output, cell.batch * (prompt + output), 0, prompt + output - 1)
+    steps = min(measure.decode_steps, output - 1)
+    depth = prompt + (output - 1 - steps) // 2
+    return Shape(depth, steps, cell.batch * steps, depth, depth + steps)
+
+
+class Windows:
+    """Measures the phases of one trial on one bench, beside `sampler` where there is power to meter."""
+
+    def __init__(
+        self,
+        bench: Bench,
+        measure: Measure,
+        accelerator: str,
+        sampler: Sampler | None,
+        company: Company,
+        stop: Stop,
+        progress: Callable[[str], None],
+    ) -> None:
+        self._bench = bench
+        self._measure = measure
+        self._accelerator = accelerator
+        self._sampler = sampler
+        self._company = company
+        self._stop = stop
+        self._progress = progress
+
+    def idle(self) -> PhaseRun:
+        """The baseline: model loaded, nothing asked."""
+        self._progress("idle baseline")
+        self._stop.pause(BRACKET_S)
+        before, start_ns = self._company.now(), time.monotonic_ns()
+        run, window_s, why = self._idling(start_ns, self._measure.idle_s, before), self._measure.idle_s, None
+        while (longer_s := self._longer_s(run, window_s)) is not None:
+            why = f"lengthened from {self._measure.idle_s:.1f} s for its energy"
+            run, window_s = self._idling(start_ns, longer_s - window_s, before, why), longer_s
+        return run
+
+    def phase(self, phase: Phase, shape: Shape) -> PhaseRun:
+        """`phase` warmed up and measured; a window whose energy is not sure enough is done again, longer."""
+        measure = self._measure
+        rule = steady.Rule(repetitions=measure.repetitions)
+        self._progress(f"{phase.value}: warming up")
+        earlier = self._warm_up(phase, shape, rule)
+        self._progress(f"{phase.value}: measuring")
+        window_s = measure.unmetered_window_s if self._sampler is None else measure.window_s
+        first_s, windows = window_s, 1
+        run = self._window(phase, shape, window_s, earlier, None)
+        while windows < _MOST_WINDOWS and (longer_s := self._longer_s(run, window_s)) is not None:
+            self._progress(f"{phase.value}: measuring {longer_s:.0f} s for its energy")
+            why = f"lengthened from {first_s:.1f} s for its energy"
+            run = self._window(phase, shape, longer_s, earlier, why)
+            window_s, windows = longer_s, windows + 1
+        return run
+
+    def _window(
+        self, phase: Phase, shape: Shape, window_s: float, earlier: list[Repeated], why: str | None
+    ) -> PhaseRun:
+        """A window after `earlier` rounds, to which it is added for the next one."""
+        before, gpu_processes = self._company.now(), self._company.gpu_processes()
+        if self._sampler is not None:
+            self._sampler.attend()
+        window = self._repeat(phase, shape, self._measure.repetitions, window_s, self._measure.limit_s)
+        cores = self._company.cores_since(before)
+        self._look_at_the_end()
+        seen = [n for n in (gpu_processes, self._company.gpu_processes()) if n is not None]
+        verdict = steady.judge(window.durations_ns, steady.Rule(max(self._measure.repetitions, len(window.starts_ns))))
+        rounds = [*earlier, window]
+        is_request = phase is Phase.REQUEST
+        run = PhaseRun(
+            phase=phase,
+            starts_ns=tuple(start for r in rounds for start in r.starts_ns),
+            durations_ns=tuple(duration for r in rounds for duration in r.durations_ns),
+            warmup=sum(len(r.starts_ns) for r in earlier),
+            tokens=shape.tokens,
+            kv_start=shape.kv_start,
+            kv_end=shape.kv_end,
+            steady=verdict.steady,
+            steady_reason=verdict.reason,
+            first_token_ns=tuple(first for r in rounds for first in r.first_token_ns) if is_request else None,
+            gaps_ns=window.gaps_ns if is_request else None,
+            window_reason=why,
+            other_cpu_cores=cores,
+            other_gpu_processes=max(seen, default=None),
+        )
+        earlier.append(window)
+        return run
+
+    def _look_at_the_end(self) -> None:
+        """Read closely after a window, until its last sensor update has shown."""
+        if self._sampler is not None:
+            self._sampler.attend()
+            self._stop.pause(max(BRACKET_S, ATTENTION_S))
+
+    def _idling(self, start_ns: int, seconds: float, before: Moment, why: str | None = None) -> PhaseRun:
+        if self._sampler is not None:
+            self._sampler.attend()
+        self._stop.pause(seconds)
+        end_ns, cores = time.monotonic_ns(), self._company.cores_since(before)
+        self._look_at_the_end()
+        return PhaseRun(
+            phase=Phase.IDLE,
+            starts_ns=(start_ns,),
+            durations_ns=(end_ns - start_ns,),
+            warmup=0,
+            tokens=0,
+            kv_start=0,
+            kv_end=0,
+            steady=True,
+            steady_reason="baseline: one stretch",
+            window_reason=why,
+            other_cpu_cores=cores,
+            other_gpu_processes=self._company.gpu_processes(),
+        )
+
+    def _longer_s(self, run: PhaseRun, window_s: float) -> float | None:
+        """A window in which the energy should be sure enough; None: it is, or no longer one may be had."""
+        measure = self._measure
+        found = self._energy(run)
+        if found is None or window_s >= measure.longest_window_s:
+            return None
+        if found.energy_j is None:
+            code = (found.reason or "").partition(":")[0]
+            growth = 2.0 if code in _LONGER_HELPS else 0.0
+        else:
+            share = (found.temporal_uncertainty_j or 0.0) / abs(found.energy_j) if found.energy_j else 0.0
+            growth = (share / measure.energy_target) ** 2 if share > measure.energy_target else 0.0
+        if not growth:
+            return None
+        return min(measure.longest_window_s, window_s * min(_MOST_GROWTH, max(_LEAST_GROWTH, 1.2 * growth)))
+
+    def _energy(self, run: PhaseRun) -> PhaseEnergy | None:
+        """The energy of the run's window on the scope around the processor, by what was sampled so far."""
+        window = run.window
+        if self._sampler is None or window is None:
+            return None
+        recording = self._sampler.so_far().between(window.start_ns - 10**9, window.end_ns + 10**9)
+        verdicts = energy.phase_energies(recording.traces("device", "boot"), [run])
+        found = {verdict.scope: verdict for verdict in verdicts}
+        scope = own_scope(self._accelerator, found)
+        return None if scope is None else found[scope]
+
+    def _warm_up(self, phase: Phase, shape: Shape, rule: steady.Rule) -> list[Repeated]:
+        """Repetitions until they are steady, or until the time for that is over."""
+        rounds: list[Repeated] = []
+        deadline = time.monotonic() + self._measure.warmup_limit_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            rounds.append(self._repeat(phase, shape, self._measure.repetitions, 0.0, left_s))
+            durations_ns = [duration for r in rounds for duration in r.durations_ns]
+            if steady.judge(durations_ns, rule).steady:
+                break
+        return rounds
+
+    def _repeat(self, phase: Phase, shape: Shape, repetitions: int, seconds: float, limit_s: float) -> Repeated:
+        order = Repeat(
+            phase=phase,
+            repetitions=repetitions,
+            seconds=seconds,
+            limit_s=limit_s,
+            depth=shape.depth,
+            steps=shape.steps,
+        )
+        return self._bench.ask(order, Repeated, limit_s + MARGIN_S)
