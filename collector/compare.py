@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from collector import stats
+from collector import scopes, stats
 from collector.cells import rows_of
 from collector.comparison import ComparedGroup, ComparedWork, Comparison, Condition
 from collector.conditions import observed, printable
 from collector.headline import heading, headline
+from collector.metering import metering_of
 from collector.pairing import Across, Group, PairedWork, Pairing, pair
 from collector.stored import StoredTrial
 from phasewatt.errors import ConfigInvalid
@@ -20,8 +21,15 @@ _DEFAULT_BASELINE = (
 )
 
 
-def compare(trials: Sequence[StoredTrial], baseline: str | None = None, across: Across | None = None) -> Comparison:
+def compare(
+    trials: Sequence[StoredTrial],
+    baseline: str | None = None,
+    across: Across | None = None,
+    unlike_scopes: bool = False,
+) -> Comparison:
     """The comparison of `trials`, its first group being the baseline; without works where no two groups share one.
+
+    Groups without a power scope in common have no energy compared, unless `unlike_scopes` asks for the nearest ones.
 
     Raises:
         ConfigInvalid: `baseline` names no group, or several.
@@ -29,12 +37,13 @@ def compare(trials: Sequence[StoredTrial], baseline: str | None = None, across: 
     pairing = pair(trials, across)
     base = _baseline(pairing, baseline) if pairing.groups else None
     groups = tuple(sorted(pairing.groups, key=lambda group: group is not base))
-    works = tuple(_compared(work, groups, across) for work in pairing.works)
+    works = tuple(_compared(work, groups, across, unlike_scopes) for work in pairing.works)
     conditions = _conditions(pairing, groups)
     return Comparison(
         heading=heading(pairing, across),
         headline=headline(works, [group.label for group in groups]),
         across=across,
+        unlike_scopes=unlike_scopes,
         baseline=base.label if base else None,
         baseline_rule=_DEFAULT_BASELINE if baseline is None else "as asked",
         groups=tuple(_group(index, group, pairing, conditions) for index, group in enumerate(groups)),
@@ -70,8 +79,9 @@ def _baseline(pairing: Pairing, wanted: str | None) -> Group:
     raise ConfigInvalid(f"--baseline: expected one of {listed}; {wanted!r} names {'several' if meant else 'none'}")
 
 
-def _compared(work: PairedWork, groups: Sequence[Group], across: Across | None) -> ComparedWork:
-    rows, absent = rows_of(work, groups)
+def _compared(work: PairedWork, groups: Sequence[Group], across: Across | None, nearest: bool) -> ComparedWork:
+    unlike = scopes.unlike(work, groups, nearest)
+    rows, absent = rows_of(work, groups, unlike)
     trials = [stored.trial for members in work.members.values() for stored in members]
     took_part = [group for group in groups if group.key in work.members]
     return ComparedWork(
@@ -82,6 +92,8 @@ def _compared(work: PairedWork, groups: Sequence[Group], across: Across | None) 
         trials={group.label: tuple(stored.record_id for stored in work.members[group.key]) for group in took_part},
         rows=tuple(rows),
         not_available=tuple(absent),
+        unlike_scopes=unlike,
+        metering=metering_of(work, groups),
     )
 
 

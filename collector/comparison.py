@@ -6,7 +6,7 @@ import enum
 
 from collector.pairing import Across, Refused
 from phasewatt.metrics import Better
-from phasewatt.records import Phase, Record, Scope, Work
+from phasewatt.records import Phase, Reading, Record, Scope, Work
 
 
 class Verdict(enum.Enum):
@@ -15,6 +15,7 @@ class Verdict(enum.Enum):
     BETTER = "better"
     WORSE = "worse"
     UNCLEAR = "unclear"  # the interval of the ratio holds 1, there is none, or a phase never settled
+    UNLIKE = "unlike"  # the two figures are of unlike scopes, and no ratio of them says which is better
 
 
 class Cell(Record, frozen=True):
@@ -23,6 +24,7 @@ class Cell(Record, frozen=True):
     group: str
     value: float | None  # median over trials
     reason: str | None
+    scope: Scope | None = None  # what a power figure covers
     low: float | None = None  # interval; None where a single value states no uncertainty
     high: float | None = None
     quartiles: tuple[float, float] | None = None  # of all repetitions
@@ -34,13 +36,18 @@ class Cell(Record, frozen=True):
     ratio_low: float | None = None
     ratio_high: float | None = None
     ratio_reason: str | None = None
+    ratio_gain_uncertainty: float | None = None  # relative, not in its interval; 0: one sensor, so that it cancels
     verdict: Verdict | None = None
     settled: bool = True  # False: the phase never reached steady state, so that its repetitions are no fair sample
     note: str | None = None  # what weakens this value
+    doubts: tuple[str, ...] = ()  # of its energy: it stands, and a reader must know
 
 
 class Row(Record, frozen=True):
-    """One metric, of one power scope where it has scopes, with a cell for each group in order."""
+    """One metric with a cell for each group in order, of one power scope where it has scopes.
+
+    A row with `beside` sets the baseline on `scope` beside others on another scope, because a user asked for it.
+    """
 
     metric: str
     unit: str
@@ -49,6 +56,7 @@ class Row(Record, frozen=True):
     phase: Phase | None
     scope: Scope | None
     cells: tuple[Cell, ...]
+    beside: Scope | None = None
 
 
 class Unavailable(Record, frozen=True):
@@ -57,6 +65,41 @@ class Unavailable(Record, frozen=True):
     metric: str
     scope: Scope | None
     reasons: tuple[str, ...]
+
+
+class UnlikeScopes(Record, frozen=True):
+    """A group that was metered on no scope of the baseline."""
+
+    group: str
+    baseline_scopes: tuple[Scope, ...]
+    scopes: tuple[Scope, ...]
+    compared: tuple[Scope, Scope] | None  # the nearest, the baseline's first, where a user asked for it
+    told: str  # all of this in words
+
+
+class Metering(Record, frozen=True):
+    """What the energy of one phase and scope in one group rests on: the worst of its trials in each respect."""
+
+    group: str
+    phase: Phase
+    scope: Scope
+    trials: int
+    reading: Reading
+    sources: tuple[str, ...]
+    rails: tuple[str, ...]
+    shortest_window_s: float
+    fewest_updates: int
+    longest_gap_s: float | None
+    temporal_uncertainty: float | None  # relative half-width
+    gain_uncertainty: float | None  # relative half-width
+    calibrated: bool  # in every trial
+    check_reading: Reading | None  # of the same scope and window; None: there was no other
+    check_sources: tuple[str, ...]
+    check_ratio: tuple[float, float] | None  # its energy over the one shown: lowest, highest
+    check_reasons: tuple[str, ...]  # why a cross-check gave no energy
+    doubts: tuple[str, ...]
+    reasons: tuple[str, ...]  # why trials have no energy here
+    window_reasons: tuple[str, ...]  # why windows are longer than asked, or shorter than their energy needed
 
 
 class ComparedWork(Record, frozen=True):
@@ -69,6 +112,8 @@ class ComparedWork(Record, frozen=True):
     trials: dict[str, tuple[str, ...]]  # group label -> record ids, oldest first
     rows: tuple[Row, ...]
     not_available: tuple[Unavailable, ...]
+    unlike_scopes: tuple[UnlikeScopes, ...]
+    metering: tuple[Metering, ...]
 
 
 class ComparedGroup(Record, frozen=True):
@@ -112,10 +157,11 @@ class Headline(Record, frozen=True):
 class Comparison(Record, frozen=True, kw_only=True):
     """Everything that is said about a set of trials. Groups, cells and condition values share one order."""
 
-    schema: str = "compare/0"  # of the JSON form, see docs/json.md
+    schema: str = "compare/1"  # of the JSON form, see docs/json.md
     heading: str
     headline: tuple[Headline, ...]
     across: Across | None
+    unlike_scopes: bool  # whether the nearest of unlike scopes are compared too
     baseline: str | None  # label; None: nothing could be compared
     baseline_rule: str  # why this group
     groups: tuple[ComparedGroup, ...]

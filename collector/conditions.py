@@ -93,15 +93,22 @@ def _settings(conditions: Conditions) -> list[Setting]:
         ("accelerator", conditions.accelerator),
         ("processor", conditions.processor),
         ("attention", conditions.attention),
-        ("TF32", None if conditions.tf32 is None else ("on" if conditions.tf32 else "off")),
+        ("TF32", _switch(conditions.tf32)),
         ("threads", None if conditions.threads is None else str(conditions.threads)),
         ("parallelism", conditions.parallelism),
         ("power mode", conditions.power_mode),
         ("power limit", None if limit_w is None else f"{limit_w:g} W"),
         ("governor", conditions.governor),
+        ("ECC", _switch(conditions.ecc)),
+        ("persistence mode", _switch(conditions.persistence)),
+        ("MIG", _switch(conditions.mig)),
         ("simulated", "yes" if conditions.simulated else "no"),
         *((f"{name}{_VERSION}", version) for name, version in sorted(conditions.versions.items())),
     ]
+
+
+def _switch(state: bool | None) -> str | None:
+    return None if state is None else ("on" if state else "off")
 
 
 def _representation(work: Work) -> list[Setting]:
@@ -148,7 +155,7 @@ def _worded(name: str, value: str | None) -> str:
         return "not quantized" if value == "none" else value
     if name == _DIGEST:
         return f"weights {value[:8]}"
-    if name in {"TF32", "power limit"} or name.endswith(_VERSION):
+    if name in {"TF32", "power limit", "ECC", "persistence mode", "MIG"} or name.endswith(_VERSION):
         return f"{name.removesuffix(_VERSION)} {value}"
     return value
 

@@ -10,6 +10,7 @@ from collector.comparison import ComparedWork, Fact, Headline, Row, Verdict
 from collector.conditions import printable
 from collector.numbers import significant
 from collector.pairing import Across, Pairing, weights_differ
+from collector.scopes import scopes_told
 
 _TIMES = {"prefill_latency": "prefill", "decode_step_latency": "decode", "e2e_latency": "the whole request"}
 _ENERGY = "request_energy"
@@ -23,6 +24,7 @@ class _Beside(NamedTuple):
     high: float | None
     verdict: Verdict | None
     settled: bool
+    doubted: bool
 
 
 def heading(pairing: Pairing, across: Across | None) -> str:
@@ -65,7 +67,7 @@ def _unlike_weights(pairing: Pairing) -> bool:
 
 def _headline(works: Sequence[ComparedWork], index: int, labels: Sequence[str]) -> Headline:
     speeds, energies = list(_speeds(works, index)), list(_energies(works, index))
-    remark = None if energies else _why_no_energy(works, index)
+    remark = None if energies else _why_no_energy(works, index, labels[index])
     told = [f"{fact.subject} {fact.result}" for fact in (*speeds, *energies)] or ["no result in common"]
     sentence = f"{labels[index]} beside {labels[0]}: {'; '.join([*told, *([remark] if remark else [])])}."
     return Headline(group=labels[index], sentence=sentence, facts=(*speeds, *energies), remark=remark)
@@ -83,10 +85,10 @@ def _speeds(works: Sequence[ComparedWork], index: int) -> Iterator[Fact]:
 
 def _energies(works: Sequence[ComparedWork], index: int) -> Iterator[Fact]:
     rows = _rows(works, _ENERGY)
-    for scope in dict.fromkeys(row.scope for row in rows):
-        found = [_beside(row, index) for row in rows if row.scope is scope and row.cells[index].ratio]
-        if found and scope:
-            yield _fact(f"energy per request ({scope.value})", found, "times")
+    for scopes in dict.fromkeys((row.scope, row.beside) for row in rows):
+        found = [_beside(row, index) for row in rows if (row.scope, row.beside) == scopes and row.cells[index].ratio]
+        if found:
+            yield _fact(f"energy per request ({scopes_told(*scopes)})", found, "times")
 
 
 def _rows(works: Sequence[ComparedWork], metric: str) -> list[Row]:
@@ -94,9 +96,16 @@ def _rows(works: Sequence[ComparedWork], metric: str) -> list[Row]:
 
 
 def _beside(row: Row, index: int) -> _Beside:
-    cell = row.cells[index]
+    cell, base = row.cells[index], row.cells[0]
     assert cell.ratio is not None
-    return _Beside(cell.ratio, cell.ratio_low, cell.ratio_high, cell.verdict, cell.settled and row.cells[0].settled)
+    return _Beside(
+        factor=cell.ratio,
+        low=cell.ratio_low,
+        high=cell.ratio_high,
+        verdict=cell.verdict,
+        settled=cell.settled and base.settled,
+        doubted=bool(cell.doubts or base.doubts),
+    )
 
 
 def _inverse(times: _Beside) -> _Beside:
@@ -122,19 +131,23 @@ def _factor(found: Sequence[_Beside], unit: str) -> str:
 
 
 def _doubt(found: Sequence[_Beside]) -> str:
+    doubted = ", with doubts" if any(each.doubted for each in found) else ""
     if not all(each.settled for each in found):
-        return ", not at steady state"
-    return ", no clear difference" if all(each.verdict is Verdict.UNCLEAR for each in found) else ""
+        return f", not at steady state{doubted}"
+    if all(each.verdict is Verdict.UNLIKE for each in found):
+        return f", unlike scopes, no verdict{doubted}"
+    return (", no clear difference" if all(each.verdict is Verdict.UNCLEAR for each in found) else "") + doubted
 
 
-def _why_no_energy(works: Sequence[ComparedWork], index: int) -> str | None:
+def _why_no_energy(works: Sequence[ComparedWork], index: int, label: str) -> str | None:
     """Why a group's energy is not set beside the baseline's, in the words of the first work."""
     rows = [*_rows(works[:1], _ENERGY), *_rows(works[:1], "energy")]
     mine, base = [row.cells[index] for row in rows], [row.cells[0] for row in rows]
     for cells, whose in ((mine, ""), (base, "baseline: ")):
         if cells and all(cell.value is None for cell in cells):
             return f"energy not compared: {whose}{cells[0].reason}"
-    return "energy not compared: no power scope in common" if rows else None
+    unlike = next((each.told for work in works for each in work.unlike_scopes if each.group == label), None)
+    return f"energy not compared: {unlike or 'no power scope in common'}" if rows else None
 
 
 def _count(number: int, noun: str) -> str:

@@ -8,15 +8,16 @@ from typing import Any
 
 from msgspec.structs import asdict, fields
 
+from collector.metering import check_ratio, gain_of
 from collector.stored import StoredTrial
 from collector.trial_line import TrialLine, trial_line
 from phasewatt.metrics import METRICS, Context, Metric
 from phasewatt.records import Conditions, Scope, Trial
 
 _OF_METRIC = ("metric", "unit", "scope", "median", "minimum", "maximum", "values", "half_width", "missing_because")
-COLUMNS = tuple(
-    dict.fromkeys((*(field.name for record in (TrialLine, Conditions) for field in fields(record)), *_OF_METRIC))
-)
+_OF_ENERGY = ("gain_uncertainty", "calibrated", "check_ratio", "doubts")
+_OF_TRIAL = tuple(field.name for record in (TrialLine, Conditions) for field in fields(record))
+COLUMNS = tuple(dict.fromkeys((*_OF_TRIAL, *_OF_METRIC, *_OF_ENERGY)))
 
 
 def metric_rows(stored: StoredTrial) -> Iterator[dict[str, Any]]:
@@ -25,7 +26,7 @@ def metric_rows(stored: StoredTrial) -> Iterator[dict[str, Any]]:
     shared = conditions | asdict(trial_line(stored))
     for metric in METRICS.values():
         for scope in _scopes(stored.trial, metric):
-            yield shared | _readings(stored.trial, metric, scope)
+            yield shared | _readings(stored.trial, metric, scope) | _verdict(stored.trial, metric, scope)
 
 
 def _scopes(trial: Trial, metric: Metric) -> list[Scope | None]:
@@ -46,6 +47,19 @@ def _readings(trial: Trial, metric: Metric, scope: Scope | None) -> dict[str, An
         "values": len(values),
         "half_width": readings.half_width,
         "missing_because": readings.reason,
+    }
+
+
+def _verdict(trial: Trial, metric: Metric, scope: Scope | None) -> dict[str, Any]:
+    """What the energy behind a metric rests on; nothing where there is none."""
+    energy = next((e for e in trial.energy if metric.scoped and (e.phase, e.scope) == (metric.phase, scope)), None)
+    if energy is None:
+        return dict.fromkeys(_OF_ENERGY)
+    return {
+        "gain_uncertainty": gain_of([energy]),
+        "calibrated": energy.calibrated,
+        "check_ratio": check_ratio(energy),
+        "doubts": _cell(energy.doubts),
     }
 
 

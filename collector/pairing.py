@@ -1,7 +1,6 @@
 """Which trials may be compared: those of the same work, in at least two groups; the rest is refused, with the reason.
 
-Pure. Same work is the same `work_id`. Asked to look across dtype, weights or engine, it is the same `task_id`, and
-Same work is the same `work_id`. Asked to look across dtype, weights or engine, it is the same `task_id`, and the
+Pure. Same work is the same `work_id`. Asked to look across dtype, weights or engine, it is the same `task_id`, and the
 representation of the weights becomes one more setting that tells groups apart.
 """
 

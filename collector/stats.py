@@ -14,15 +14,16 @@ from phasewatt.metrics import Readings
 DRAWS = 2000
 CONFIDENCE = 0.95
 _SEED = 20240917
-_SIGMAS = 2.0  # a stated half-width is two standard deviations, see phasewatt.energy
+_SIGMAS = 1.96  # a stated half-width is one of 95 %, see phasewatt.estimate
 
 METHOD = (
     "A value is the median over trials of each trial's median. Its interval (95 %) comes from a seeded hierarchical "
     f"bootstrap of {DRAWS} draws: trials are drawn with replacement, then repetitions within each. With one trial it "
     "covers the spread within that run only, and repetitions count as independent; with two to four trials it is "
     "little more than their range and misses more often than one time in twenty. A value without repetitions "
-    "(energy) gets its interval from its stated temporal half-width, two standard deviations; the gain of the sensor "
-    "is no part of it and is given apart."
+    "(energy) gets its interval from its stated temporal half-width of 95 %, taken as normal; the gain of the sensor "
+    "is no part of it and is given apart: it cancels in a ratio of figures of one sensor, and a verdict between two "
+    "allows for both."
 )
 
 

@@ -41,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=[across.value for across in Across],
         help="compare the same task where this differs, instead of the same work",
     )
+    parser.add_argument(
+        "--unlike-scopes",
+        action="store_true",
+        help="where two groups have no power scope in common, compare the nearest ones, and say so",
+    )
     parser.add_argument("--suite", help="trials of this suite only")
     parser.add_argument(
         "--device", nargs="+", action="extend", metavar="DEVICE", help="these devices only, references included"
@@ -64,7 +69,8 @@ def selected(args: argparse.Namespace) -> Iterator[Selection]:
         if not stored:
             raise ConfigInvalid(_no_trials(store, args))
         trials = (*stored, *_wanted(shipped.trials, args.device))
-        comparison = compare(trials, args.baseline, Across(args.across) if args.across else None)
+        across = Across(args.across) if args.across else None
+        comparison = compare(trials, args.baseline, across, args.unlike_scopes)
         if not comparison.works:
             raise ConfigInvalid(_nothing(comparison))
         yield Selection(comparison, trials, store, shipped)

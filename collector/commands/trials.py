@@ -7,20 +7,46 @@ import contextlib
 
 import msgspec
 
+from collector import reference
 from collector.commands import table
 from collector.store import TrialQuery, open_store
+from collector.stored import StoredTrial
 from collector.trial_line import TrialLine, trial_line
-from phasewatt.records import Outcome
+from phasewatt.records import Conditions, Outcome, PhaseEnergy, PhaseReading
 
-_HEADERS = ("WHEN", "DEVICE", "MODEL", "ENGINE/MODE", "DTYPE", "ISL/OSL", "BATCH", "OUTCOME", "REASON", "SIMULATED")
+_HEADERS = (
+    "WHEN",
+    "DEVICE",
+    "MODEL",
+    "ENGINE/MODE",
+    "PROCESSOR",
+    "DTYPE",
+    "ISL/OSL",
+    "BATCH",
+    "OUTCOME",
+    "ENERGY",
+    "DOUBTS",
+    "REASON",
+    "MARKS",
+)
 _NOTHING = "no trial matches"
+
+
+class ListedTrial(TrialLine, frozen=True, kw_only=True):
+    """A trial with how it was run, and the verdicts on its energy as the board gave them."""
+
+    origin: str
+    conditions: Conditions
+    energy: tuple[PhaseEnergy, ...]
+    energy_reason: str | None
+    readings: tuple[PhaseReading, ...]
 
 
 class Trials(msgspec.Struct, frozen=True, kw_only=True):
     """The whole answer in JSON, as docs/json.md describes it."""
 
     schema: str = "trials/0"
-    trials: list[TrialLine]
+    trials: list[ListedTrial]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", help=f"of this {name} only")
     parser.add_argument("--outcome", choices=[outcome.value for outcome in Outcome], help="that ended so only")
     parser.add_argument("--limit", type=_positive, metavar="N", help="the newest N only")
+    parser.add_argument("--reference", action="store_true", help="the trials that come with phasewatt instead")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,13 +69,31 @@ def run(args: argparse.Namespace) -> int:
         outcome=Outcome(args.outcome) if args.outcome else None,
         limit=args.limit,
     )
-    with contextlib.closing(open_store(args.db)) as store:
-        lines = [trial_line(stored) for stored in store.trials(query)]
+    lines = [_listed(stored) for stored in _found(args.db, query, args.reference)]
     if args.json:
         print(msgspec.json.format(msgspec.json.encode(Trials(trials=lines))).decode())
     else:
         table.show(_HEADERS, map(_cells, lines), _NOTHING)
     return 0
+
+
+def _found(db: str, query: TrialQuery, shipped: bool) -> list[StoredTrial]:
+    if shipped:
+        return reference.load().matching(query)
+    with contextlib.closing(open_store(db)) as store:
+        return store.trials(query)
+
+
+def _listed(stored: StoredTrial) -> ListedTrial:
+    trial = stored.trial
+    return ListedTrial(
+        **msgspec.structs.asdict(trial_line(stored)),
+        origin=stored.origin,
+        conditions=trial.conditions,
+        energy=trial.energy,
+        energy_reason=trial.energy_reason,
+        readings=trial.readings,
+    )
 
 
 def _positive(text: str) -> int:
@@ -58,16 +103,25 @@ def _positive(text: str) -> int:
     return number
 
 
-def _cells(trial: TrialLine) -> tuple[object, ...]:
+def _cells(trial: ListedTrial) -> tuple[object, ...]:
+    marks = ("simulated" if trial.simulated else "", "reference" if trial.origin == "reference" else "")
     return (
         table.when(trial.started_unix_s),
         trial.device,
         trial.model,
         f"{trial.engine}/{trial.mode}",
+        trial.processor,
         trial.dtype,
         None if trial.prompt_tokens is None else f"{trial.prompt_tokens}/{trial.output_tokens}",
         trial.batch,
         trial.outcome,
+        _scopes(trial),
+        ", ".join(dict.fromkeys(doubt.partition(":")[0] for energy in trial.energy for doubt in energy.doubts)),
         trial.reason,
-        "simulated" if trial.simulated else "",
+        ", ".join(mark for mark in marks if mark),
     )
+
+
+def _scopes(trial: ListedTrial) -> str | None:
+    """The scopes that have energy; None where there is none."""
+    return ", ".join(dict.fromkeys(e.scope.value for e in trial.energy if e.energy_j is not None)) or None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from collector.exports import batches_in
+from collector.store.base import TrialQuery
 from collector.stored import StoredTrial
 from phasewatt import codec, identity
 from phasewatt.errors import ConfigInvalid, RecordRejected
@@ -21,6 +22,11 @@ class Reference(NamedTuple):
 
     trials: tuple[StoredTrial, ...]
     trace_items: Mapping[str, Item]
+
+    def matching(self, query: TrialQuery) -> list[StoredTrial]:
+        """The trials that match, newest first."""
+        found = [stored for stored in self.trials if _matches(stored.trial, query)]
+        return sorted(found, key=lambda stored: stored.trial.started_unix_s, reverse=True)[: query.limit]
 
     def traces(self, ids: Sequence[str]) -> list[Trace]:
         """The traces with these record ids, in that order; those not shipped are left out."""
@@ -42,6 +48,19 @@ def load(directory: Path = _HERE) -> Reference:
     except (RecordRejected, OSError) as error:
         raise ConfigInvalid(f"reference trials: {error}; install phasewatt anew, or add --no-reference") from error
     return Reference(tuple(trials.values()), traces)
+
+
+def _matches(trial: Trial, query: TrialQuery) -> bool:
+    model = trial.work.task.architecture.name if trial.work else None
+    asked = (
+        (query.device, trial.device),
+        (query.suite, trial.suite),
+        (query.campaign, trial.campaign),
+        (query.model, model),
+        (query.engine, trial.conditions.engine),
+        (query.outcome, trial.outcome),
+    )
+    return all(wanted in {None, value} for wanted, value in asked)
 
 
 def _read(path: Path, trials: dict[str, StoredTrial], traces: dict[str, Item]) -> None:

@@ -34,10 +34,12 @@ def plain_axes(axes: Axes, along: str, up: str) -> None:
     axes.spines["bottom"].set_color(COLOURS["--line"])
 
 
-def legend(figure: Figure, axes: Axes) -> None:
-    """The labelled lines of `axes`, below the picture."""
+def legend(figure: Figure, *panels: Axes) -> None:
+    """The labelled lines of `panels`, below the picture."""
+    named = [pair for axes in panels for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
     drawn = figure.legend(
-        *axes.get_legend_handles_labels(),
+        [line for line, _ in named],
+        [name for _, name in named],
         loc="outside lower left",
         frameon=False,
         fontsize=SMALL_PT,

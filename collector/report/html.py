@@ -12,12 +12,14 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from collector import numbers
-from collector.comparison import Cell, Comparison
+from collector.comparison import Cell, Comparison, Row
 from collector.conditions import printable
-from collector.report import layout, timelines, words
+from collector.report import layout, metering, timelines, words
 from collector.report.bars import bars
 from collector.report.evidence import Evidence
+from collector.report.repetitions import repetitions
 from collector.report.svg import inline
+from collector.scopes import NEAREST, scopes_told
 from phasewatt import __version__
 from phasewatt.metrics import METRICS
 from phasewatt.records import Scope
@@ -25,6 +27,7 @@ from phasewatt.records import Scope
 HERE = Path(__file__).parent
 _LATENCIES = ("prefill_latency", "decode_step_latency", "e2e_latency")
 _ENERGIES = ("prefill_energy", "decode_token_energy", "request_energy")
+_Scopes = tuple[Scope | None, Scope | None]  # of a row, and the other that it sets beside it
 _BESIDE_BASELINE = 4  # groups in one table: what fits on paper
 _MOST_TIMELINES = 24
 
@@ -54,14 +57,16 @@ def render(comparison: Comparison, evidences: Sequence[Evidence], written_unix_s
         comparison=comparison,
         tables=[layout.table_of(work) for work in comparison.works],
         blocks=_blocks(len(comparison.groups)),
-        latency=list(_bars(comparison, _LATENCIES, [None])),
-        energy=list(_bars(comparison, _ENERGIES, list(Scope))),
+        latency=list(_bars(comparison, _LATENCIES, [(None, None)])),
+        energy=list(_bars(comparison, _ENERGIES, _scopes(comparison))),
         no_energy=_no_energy(comparison),
+        unlike_scopes=dict.fromkeys(each.told for work in comparison.works for each in work.unlike_scopes),
         power=list(_power(evidences[:_MOST_TIMELINES])),
         no_power=_no_power(evidences),
         not_drawn=max(0, len(evidences) - _MOST_TIMELINES),
         repetitions=list(_repetitions(comparison, evidences)),
         tails=list(_tails(comparison)),
+        metering=metering,
         bands=timelines.BANDS.values(),
         words=words,
         version=__version__,
@@ -74,14 +79,32 @@ def _blocks(groups: int) -> list[list[int]]:
     return [[0, *range(start, min(start + _BESIDE_BASELINE, groups))] for start in range(1, groups, _BESIDE_BASELINE)]
 
 
-def _bars(comparison: Comparison, metrics: Sequence[str], scopes: Sequence[Scope | None]) -> Iterator[Picture]:
+def _scopes(comparison: Comparison) -> list[_Scopes]:
+    """What energies are drawn of: all that groups share or that are set beside, and the best of who shares none."""
+    rows = [row for work in comparison.works for row in work.rows if row.metric in _ENERGIES and row.scope]
+    shown = {(row.scope, row.beside) for row in rows if len(_valued(row)) > 1}
+    drawn = {group for row in rows if (row.scope, row.beside) in shown for group in _valued(row)}
+    for group in comparison.groups:
+        own = [row.scope for row in rows if row.scope in NEAREST and group.label in _valued(row)]
+        if own and group.label not in drawn:
+            shown.add((min(own, key=NEAREST.index), None))
+    return [pair for pair in dict.fromkeys((row.scope, row.beside) for row in rows) if pair in shown]
+
+
+def _valued(row: Row) -> list[str]:
+    return [cell.group for cell in row.cells if cell.value is not None]
+
+
+def _bars(comparison: Comparison, metrics: Sequence[str], scopes: Sequence[_Scopes]) -> Iterator[Picture]:
     for metric in metrics:
-        for scope in scopes:
-            figure = bars(comparison, metric, scope)
+        for scope, beside in scopes:
+            figure = bars(comparison, metric, scope, beside)
             if figure is not None:
-                title = words.metric_title(metric) + (f" ({scope.value})" if scope else "")
-                name = f"bars-{metric}-{scope.value if scope else 'all'}"
-                yield _picture(figure, name, title, f"{METRICS[metric].formula}; lower is better")
+                told = scopes_told(scope, beside)
+                title = words.metric_title(metric) + (f" ({told})" if told else "")
+                direction = "unlike scopes, so neither is better" if beside else "lower is better"
+                name = f"bars-{metric}-{told.replace(' ', '-') or 'all'}"
+                yield _picture(figure, name, title, f"{METRICS[metric].formula}; {direction}")
 
 
 def _power(evidences: Sequence[Evidence]) -> Iterator[Picture]:
@@ -93,7 +116,7 @@ def _power(evidences: Sequence[Evidence]) -> Iterator[Picture]:
 
 def _repetitions(comparison: Comparison, evidences: Sequence[Evidence]) -> Iterator[Picture]:
     for index, work in enumerate(comparison.works):
-        figure = timelines.repetitions([each for each in evidences if each.work_id == work.work_id])
+        figure = repetitions([each for each in evidences if each.work_id == work.work_id])
         if figure is not None:
             yield _picture(figure, f"repetitions-{index}", "Time of each repetition", work.title)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from collector.comparison import Comparison
-from collector.report import words
+from collector.comparison import ComparedWork, Comparison
+from collector.report import metering, words
 from collector.report.layout import Shown, WorkTable, table_of
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!$&])")
@@ -23,6 +23,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     yield from (f"- Mind: {_plain(mark)}" for mark in words.marks(comparison))
     for work in comparison.works:
         yield from _work(table_of(work), [group.label for group in comparison.groups])
+        yield from _metering(work)
     if comparison.works:
         yield from _conditions(comparison)
     if comparison.refused:
@@ -35,6 +36,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
 
 def _work(work: WorkTable, labels: Sequence[str]) -> Iterator[str]:
     yield f"\n## {_plain(work.title)}\n"
+    yield from (f"Mind: {_plain(told)}\n" for told in work.unlike_scopes)
     yield from _table(
         ("Metric", f"{labels[0]} (baseline)", *labels[1:]),
         (
@@ -48,6 +50,12 @@ def _work(work: WorkTable, labels: Sequence[str]) -> Iterator[str]:
     if work.not_available:
         yield "\nNot available here:\n"
         yield from (f"- {_plain(absent)}" for absent in work.not_available)
+
+
+def _metering(work: ComparedWork) -> Iterator[str]:
+    if work.metering:
+        yield "\n### What the energy rests on\n"
+        yield from _table(metering.HEADERS, map(metering.line, work.metering))
 
 
 def _cell(cell: Shown) -> str:

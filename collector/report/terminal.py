@@ -15,7 +15,7 @@ from collector.comparison import ComparedGroup, Comparison, Verdict
 from collector.report import words
 from collector.report.layout import Line, Shown, WorkTable, table_of
 
-_STYLES = {Verdict.BETTER: "green", Verdict.WORSE: "red", Verdict.UNCLEAR: "dim"}
+_STYLES = {Verdict.BETTER: "green", Verdict.WORSE: "red", Verdict.UNCLEAR: "dim", Verdict.UNLIKE: "yellow"}
 _TITLE_WIDTH = 24
 _GROUP_WIDTH = 28  # "0.557× [0.551, 0.562] better"
 
@@ -33,7 +33,7 @@ def _parts(comparison: Comparison, width: int) -> Iterator[RenderableType]:
     for mark in words.marks(comparison):
         yield _indented(Text(f"Mind: {mark}", style="yellow"))
     for work in comparison.works:
-        yield from _work(table_of(work), comparison.groups, width)
+        yield from _work(table_of(work, short=True), comparison.groups, width)
     if comparison.works:
         yield from _conditions(comparison)
     if comparison.refused:
@@ -45,12 +45,15 @@ def _parts(comparison: Comparison, width: int) -> Iterator[RenderableType]:
 
 def _work(work: WorkTable, groups: Sequence[ComparedGroup], width: int) -> Iterator[RenderableType]:
     yield Text(f"\n{work.title}", style="bold")
+    yield from (_indented(Text(f"Mind: {told}", style="yellow")) for told in work.unlike_scopes)
     for columns in _blocks(len(groups), width):
         yield _table(work, [groups[index] for index in columns], columns)
     for number, note in enumerate(work.notes, 1):
         yield _indented(Text(f"{number}) {note}", style="dim"))
     if work.not_available:
         yield _indented(Text(f"Not available: {'; '.join(work.not_available)}", style="dim"))
+    if work.left_out:
+        yield _indented(Text(work.left_out, style="dim"))
 
 
 def _blocks(groups: int, width: int) -> list[list[int]]:

@@ -1,69 +1,31 @@
-"""Pictures over time: watts with the phases shaded, and how long each repetition took."""
+"""Power over the time of one trial: a panel for each scope, with the phases shaded."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from collector.conditions import printable
-from collector.report.canvas import SMALL_PT, TEXT_PT, WIDTH_IN, canvas, ink, legend, plain_axes, series_colour, short
+from collector.report.canvas import SMALL_PT, TEXT_PT, WIDTH_IN, ink, legend, plain_axes, series_colour, short
 from collector.report.evidence import Evidence
 from collector.report.svg import COLOURS
-from phasewatt import energy
-from phasewatt.records import Channel, Phase, PhaseRun, Reading, Trace
+from phasewatt import updates
+from phasewatt.records import Channel, Phase, PhaseRun, Reading, Scope, Trace
 
-_MARKERS = "osD^vPX"
 _READINGS = {Reading.INSTANT: "", Reading.AVERAGE: ", averaged", Reading.COUNTER: ", from its counter"}
 BANDS = {None: "load", Phase.IDLE: "idle", Phase.PREFILL: "prefill", Phase.DECODE: "decode", Phase.REQUEST: "request"}
 _MOST_POINTS = 1500  # a line; more would only make the file larger
+_MOST_LINES = 6  # a panel; those that count first
 _HEADROOM = 1.25  # above the highest value, for the names of the phases
 _LETTERS_ACROSS = 40  # as many fit beside each other along the time axis
-_LOGARITHMIC_FROM = 20  # largest over smallest: from here on small ones are flat on a linear axis
-
-
-def power(evidence: Evidence) -> Figure | None:
-    """Watts over the time of one trial with its phases shaded; None where the trial has no power samples."""
-    lines = [line for line in _lines(evidence.traces, evidence.trial.started_ns) if len(line.times_s) > 1]
-    if not lines:
-        return None
-    figure, axes = canvas(2.25 + 0.16 * len(lines))
-    top_w = _HEADROOM * max(itertools.chain.from_iterable(line.powers_w for line in lines))
-    for index, line in enumerate(lines):
-        style = "-" if line.counts else ":"
-        axes.plot(line.times_s, line.powers_w, style, color=series_colour(index), linewidth=1.1, label=short(line.name))
-    ends_s = [end for line in lines for end in (line.times_s[0], line.times_s[-1])]
-    axes.set(xlim=(min(ends_s), max(ends_s)), ylim=(0, top_w))
-    _shade(axes, evidence.trial.runs, evidence.trial.started_ns)
-    plain_axes(axes, "seconds since the trial began", "W")
-    legend(figure, axes)
-    return figure
-
-
-def repetitions(evidences: Sequence[Evidence]) -> Figure | None:
-    """How long each repetition took, for all groups of one work; hollow while it warmed up. None without any."""
-    phases = [phase for phase in Phase if any(_repeated(each, phase) for each in evidences)]
-    if not phases:
-        return None
-    figure = Figure(figsize=(WIDTH_IN, 1.3 * len(phases) + 0.3 + 0.16 * len(evidences)), layout="constrained")
-    for panel, phase in enumerate(phases, 1):
-        axes = figure.add_subplot(len(phases), 1, panel)
-        runs = [(each, run) for each in evidences if (run := _repeated(each, phase)) is not None]
-        for each, run in runs:
-            _dots(axes, each, run)
-        axes.set_title(phase.value, fontsize=TEXT_PT, weight="bold", loc="left", **ink("--ink"))
-        plain_axes(axes, "repetition" if panel == len(phases) else "", "ms")
-        _durations_axis(axes, [run for _, run in runs])
-    legend(figure, figure.axes[0])
-    return figure
 
 
 class _Line(NamedTuple):
-    """One channel of a trace, in seconds since the trial began and watts."""
+    """One power channel of a trace, in seconds since the trial began and watts."""
 
     name: str
     times_s: list[float]
@@ -71,27 +33,74 @@ class _Line(NamedTuple):
     counts: bool  # towards the energy of its scope
 
 
-def _lines(traces: Sequence[Trace], start_ns: int) -> Iterator[_Line]:
+def power(evidence: Evidence) -> Figure | None:
+    """Watts over the time of one trial with its phases shaded; None where the trial has no power samples."""
+    panels = _panels(evidence.traces, evidence.trial.started_ns)
+    if not panels:
+        return None
+    lines = [line for of_scope in panels.values() for line in of_scope[:_MOST_LINES]]
+    height_in = (2.0 if len(panels) == 1 else 1.45 * len(panels)) + 0.3 + 0.16 * len(lines)
+    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+    ends_s = [end for line in lines for end in (line.times_s[0], line.times_s[-1])]
+    for number, (scope, of_scope) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(len(panels), 1, number)
+        axes.set_xlim(min(ends_s), max(ends_s))
+        _draw(axes, of_scope[:_MOST_LINES], first_colour=lines.index(of_scope[0]))
+        _shade(axes, evidence.trial.runs, evidence.trial.started_ns)
+        plain_axes(axes, "seconds since the trial began" if number == len(panels) else "", "W")
+        axes.tick_params(labelbottom=number == len(panels))
+        axes.set_title(_title(scope, len(of_scope)), fontsize=TEXT_PT, weight="bold", loc="left", **ink("--ink"))
+    legend(figure, *figure.axes)
+    return figure
+
+
+def _panels(traces: Sequence[Trace], start_ns: int) -> Mapping[Scope, list[_Line]]:
+    """The lines of each scope, those first that count towards its energy."""
+    found: dict[Scope, list[_Line]] = {}
     for index, channel in enumerate(traces[0].channels if traces else ()):
-        points = _points(channel, energy.updates_of(energy.samples_of(traces, index)))
-        points = points[:: max(1, len(points) // _MOST_POINTS)]
-        averaged = channel.reading is Reading.AVERAGE
-        yield _Line(
-            name=printable(f"{channel.scope.value}: {channel.name}{_READINGS[channel.reading]}"),
-            times_s=[(at - start_ns) * 1e-9 for at, _ in points],
-            powers_w=[watts for _, watts in points],
-            counts=channel.parts_of_total and not averaged,
-        )
+        line = _line(traces, index, channel, start_ns) if channel.scope is not None else None
+        if line is not None and channel.scope is not None and len(line.times_s) > 1:
+            found.setdefault(channel.scope, []).append(line)
+    return {scope: sorted(found[scope], key=lambda line: not line.counts) for scope in Scope if scope in found}
 
 
-def _points(channel: Channel, updates: Sequence[energy.Sample]) -> list[energy.Sample]:
-    """Watts at moments; of a joule counter the mean between two of its updates, in the middle between them."""
+def _line(traces: Sequence[Trace], index: int, channel: Channel, start_ns: int) -> _Line:
+    points = list(_points(channel, updates.samples_of(traces, index)))
+    points = points[:: max(1, len(points) // _MOST_POINTS)]
+    scope = channel.scope.value if channel.scope else ""
+    return _Line(
+        name=printable(f"{scope}: {channel.name}{_READINGS[channel.reading]}"),
+        times_s=[(at - start_ns) * 1e-9 for at, _ in points],
+        powers_w=[watts for _, watts in points],
+        counts=channel.parts_of_total and channel.reading is not Reading.AVERAGE and channel.scope is not Scope.UNKNOWN,
+    )
+
+
+def _points(channel: Channel, samples: Sequence[updates.Sample]) -> Iterator[updates.Sample]:
+    """Watts at the middle of what they describe: moved back by the lag and half the averaging that a card tells."""
+    timing = updates.timing(samples, channel)
+    late_ns = timing.lag_ns + timing.averaging_ns // 2
     if channel.reading is not Reading.COUNTER:
-        return list(updates)
-    return [
-        energy.Sample((a.time_ns + b.time_ns) // 2, (b.value - a.value) / ((b.time_ns - a.time_ns) * 1e-9))
-        for a, b in itertools.pairwise(updates)
-    ]
+        for update in updates.updates_of(samples, timing):
+            yield updates.Sample(update.time_ns - late_ns, update.value)
+        return
+    for a, b in itertools.pairwise(updates.updates_of(samples, timing)):
+        middle_ns, duration_s = (a.time_ns + b.time_ns) // 2, (b.time_ns - a.time_ns) * 1e-9
+        if duration_s > 0 and b.value >= a.value:  # a counter that was reset tells nothing of the time between
+            yield updates.Sample(middle_ns - late_ns, (b.value - a.value) / duration_s)
+
+
+def _title(scope: Scope, lines: int) -> str:
+    return scope.value + (f", {_MOST_LINES} of {lines} readings" if lines > _MOST_LINES else "")
+
+
+def _draw(axes: Axes, lines: Sequence[_Line], first_colour: int) -> None:
+    """The lines from 0 W up; below it only where a sensor's steps reach there."""
+    powers_w = [watts for line in lines for watts in line.powers_w]
+    axes.set_ylim(min(0.0, *powers_w), _HEADROOM * max(powers_w) or 1.0)
+    for index, line in enumerate(lines, first_colour):
+        style = "-" if line.counts else ":"
+        axes.plot(line.times_s, line.powers_w, style, color=series_colour(index), linewidth=1.1, label=short(line.name))
 
 
 def _shade(axes: Axes, runs: Sequence[PhaseRun], start_ns: int) -> None:
@@ -116,31 +125,3 @@ def _band(axes: Axes, begin_s: float, end_s: float, phase: Phase | None) -> None
         style: dict[str, Any] = {"fontsize": SMALL_PT, "ha": "center", "va": "top"}
         middle_s = (max(begin_s, left_s) + min(end_s, right_s)) / 2
         axes.text(middle_s, axes.get_ylim()[1] * 0.97, name, **style, **ink("--ink"))
-
-
-def _repeated(evidence: Evidence, phase: Phase) -> PhaseRun | None:
-    run = evidence.trial.run_of(phase)
-    return run if run is not None and len(run.durations_ns) > 1 else None
-
-
-def _dots(axes: Axes, evidence: Evidence, run: PhaseRun) -> None:
-    durations_ms = [duration * 1e-6 for duration in run.durations_ns]
-    numbers = range(1, len(durations_ms) + 1)
-    colour, marker, warm = series_colour(evidence.place), _MARKERS[evidence.place % len(_MARKERS)], run.warmup
-    step = max(1, len(durations_ms) // _MOST_POINTS)
-    axes.plot(numbers[::step], durations_ms[::step], color=colour, linewidth=0.6)
-    hollow: dict[str, Any] = {"markerfacecolor": COLOURS["--card"], "markersize": 3.6, "linewidth": 0}
-    axes.plot(numbers[:warm], durations_ms[:warm], marker=marker, color=colour, **hollow)
-    steady = (numbers[warm::step], durations_ms[warm::step])
-    axes.plot(*steady, marker=marker, color=colour, markersize=2.8, linewidth=0, label=short(evidence.group))
-
-
-def _durations_axis(axes: Axes, runs: Sequence[PhaseRun]) -> None:
-    """From zero, so that a spread looks as large as it is; logarithmic where groups are far apart."""
-    durations_ns = [duration for run in runs for duration in run.durations_ns]
-    if max(durations_ns) <= _LOGARITHMIC_FROM * min(durations_ns):
-        axes.set_ylim(0, max(durations_ns) * 1.12e-6)
-        return
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(ScalarFormatter())
-    axes.yaxis.set_minor_formatter(NullFormatter())

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from collector.comparison import Comparison, Row
 from collector.conditions import NO_MARKS
 from collector.pairing import Refused
+from collector.scopes import scopes_told
 from phasewatt.metrics import Better
 
 _TITLES: Mapping[str, str] = {
@@ -18,6 +19,12 @@ _TITLES: Mapping[str, str] = {
     "decode_mfu": "Decode MFU",
     "prefill_mbu": "Prefill MBU",
     "decode_mbu": "Decode MBU",
+    "prefill_sm_utilisation": "Prefill SM utilisation",
+    "decode_sm_utilisation": "Decode SM utilisation",
+    "prefill_dram_utilisation": "Prefill DRAM utilisation",
+    "decode_dram_utilisation": "Decode DRAM utilisation",
+    "prefill_sm_clock": "Prefill SM clock",
+    "decode_sm_clock": "Decode SM clock",
 }
 _ADJUSTED = " adjusted"
 _DIRECTIONS = {Better.LOWER: "lower is better", Better.HIGHER: "higher is better", Better.NEITHER: ""}
@@ -32,13 +39,13 @@ def metric_title(name: str) -> str:
 
 
 def row_title(row: Row) -> str:
-    """A metric with its power scope, where it has one."""
-    return metric_title(row.metric) + (f" ({row.scope.value})" if row.scope else "")
+    """A metric with its power scope, where it has one, or with both that are set beside each other."""
+    return metric_title(row.metric) + (f" ({scopes_told(row.scope, row.beside)})" if row.scope else "")
 
 
 def direction(row: Row) -> str:
-    """Which way is better, in words."""
-    return _DIRECTIONS[row.better]
+    """Which way is better, in words; neither between unlike scopes."""
+    return "unlike scopes" if row.beside else _DIRECTIONS[row.better]
 
 
 def shared_conditions(comparison: Comparison) -> str:

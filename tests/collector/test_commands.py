@@ -221,6 +221,9 @@ def test_trials_as_json(filled):
     assert (failed["outcome"], failed["model"], failed["batch"]) == ("failed", None, None)
     assert good["simulated"] is True
     assert (good["model"], good["prompt_tokens"], good["output_tokens"], good["engine"]) == ("tiny", 4, 3, "fake")
+    assert (good["origin"], good["conditions"]["engine"]) == ("store", "fake")
+    (energy,) = good["energy"]
+    assert (energy["scope"], energy["energy_j"], energy["doubts"], energy["check"]) == ("module", 100.0, [], None)
 
 
 def test_trials_as_a_table_say_simulated_and_steer_no_terminal(filled):

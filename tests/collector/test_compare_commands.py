@@ -11,7 +11,7 @@ import pytest
 from collector import app
 from collector.comparison import Comparison
 from collector.store import open_store
-from tests.fixtures.trials import GPU, Measured, conditions, measured, work
+from tests.fixtures.trials import GPU, MODULE, Measured, conditions, measured, work
 from tests.fixtures.wire import batch_of
 
 Run = Callable[..., int]
@@ -43,7 +43,7 @@ def test_json_is_the_comparison(two_devices: str, capsys: pytest.CaptureFixture[
     assert app.main(["compare", "--db", two_devices, "--json"]) == 0
     printed = capsys.readouterr().out
     assert msgspec.json.decode(printed, type=Comparison).baseline == "alpha"
-    assert json.loads(printed)["schema"] == "compare/0"
+    assert json.loads(printed)["schema"] == "compare/1"
 
 
 def test_the_terminal_and_markdown_show_it(two_devices: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,3 +140,16 @@ def test_simulated_trials_are_called_so(
     url = filled([measured("alpha"), measured("fake", under=conditions(simulated=True))])
     app.main(["compare", "--db", url])
     assert "fake, simulated" in capsys.readouterr().out
+
+
+def test_unlike_scopes_are_compared_when_asked_and_the_way_to_ask_is_told(
+    filled: Callable[[Sequence[Measured]], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = filled([measured("orin", sensors=[MODULE]), measured("dgx", sensors=[GPU])])
+    assert app.main(["compare", "--db", url]) == 0
+    assert "--unlike-scopes compares the nearest ones" in capsys.readouterr().out
+    assert app.main(["compare", "--db", url, "--unlike-scopes"]) == 0
+    assert "gpu-board beside module" in capsys.readouterr().out
+    report = tmp_path / "report.html"
+    assert app.main(["report", "--db", url, "--unlike-scopes", "--out", str(report)]) == 0
+    assert "unlike scopes, so neither is better" in report.read_text(encoding="utf-8")

@@ -35,6 +35,14 @@ def test_settings_of_one_device_are_worded() -> None:
     ]
 
 
+def test_switches_of_a_gpu_tell_groups_of_one_device_apart() -> None:
+    on, off = key("a", ecc=True, persistence=True, mig=False), key("a", ecc=False, persistence=None, mig=False)
+    assert list(labels([on, off]).values()) == [
+        "a, ECC on, persistence mode on",
+        "a, ECC off, persistence mode not stated",
+    ]
+
+
 def test_a_digest_is_named_only_where_nothing_else_tells_groups_apart() -> None:
     keys = [key("a", across=True, digest="11" * 8), key("a", across=True, digest="22" * 8)]
     assert list(labels(keys).values()) == ["a, weights 11111111", "a, weights 22222222"]

@@ -16,9 +16,10 @@ from collector.compare import compare
 from collector.comparison import Comparison
 from collector.report import html, markdown, terminal
 from collector.report.evidence import Evidence, gather
+from collector.report.layout import table_of
 from phasewatt import codec, identity
-from phasewatt.records import Conditions, Kind, Trace
-from tests.fixtures.trials import GPU, MODULE, PACKAGE, Measured, conditions, failed, measured, stored, work
+from phasewatt.records import Conditions, Kind, Phase, PhaseReading, Scope, Trace
+from tests.fixtures.trials import GPU, MODULE, PACKAGE, Measured, conditions, failed, measured, stored, told, work
 
 HOSTILE = "<script>alert(1)</script> [red]| `x` $y$ & \x1b[31m \"'\n"
 WRITTEN_UNIX_S = 1_760_000_000.0
@@ -160,8 +161,9 @@ def test_markdown_escapes_what_comes_from_a_board() -> None:
 
 def test_markdown_tables_have_one_cell_a_group_in_every_line(fleet: list[Measured]) -> None:
     text = markdown.render(compare([each.stored for each in fleet]))
-    lines = [line for line in text.splitlines() if line.startswith("| ")]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {6}
+    tables = [part.splitlines() for part in re.split(r"\n(?!\| )", text) if "\n| " in part or part.startswith("| ")]
+    widths = [{len(re.findall(r"(?<!\\)\|", line)) for line in table if line.startswith("| ")} for table in tables]
+    assert {frozenset(each) for each in widths} == {frozenset({6}), frozenset({8})}
 
 
 def test_refused_trials_are_shown_with_their_reason() -> None:
@@ -181,6 +183,63 @@ def test_marks_stand_beside_the_result_in_every_form() -> None:
     assert told in markdown.render(comparison)
     assert told in html.render(comparison, [], WRITTEN_UNIX_S)
     assert "Mind: alpha" not in on_terminal(comparison)
+
+
+def test_doubts_are_marked_beside_the_figure_and_told_below_in_every_form() -> None:
+    doubt = "throttled: software power cap in 38% of the window"
+    doubtful = told(measured("alpha", sensors=[GPU]), Phase.DECODE, Scope.GPU_BOARD, doubts=(doubt,))
+    comparison = compare([doubtful.stored, measured("beta", sensors=[GPU]).stored])
+    table = table_of(comparison.works[0])
+    number = table.notes.index(f"doubt: {doubt}") + 1
+    (line,) = [line for part in table.sections for line in part.lines if line.title.startswith("Decode token energy (")]
+    assert number in line.cells[0].marks
+    assert number not in line.cells[1].marks
+    page = "".join(Page(html.render(comparison, [], WRITTEN_UNIX_S)).text)
+    for text in (on_terminal(comparison), markdown.render(comparison), page):
+        assert f"doubt: {doubt}" in text
+
+
+def test_documents_say_what_each_energy_rests_on() -> None:
+    comparison = compare([measured(name, sensors=[GPU]).stored for name in ("alpha", "beta")])
+    page = "".join(Page(html.render(comparison, [], WRITTEN_UNIX_S)).text)
+    for text in (markdown.render(comparison), page):
+        assert "What the energy rests on" in text
+        assert "constructed.instant: gpu0" in text
+    assert "What the energy rests on" not in on_terminal(comparison)
+
+
+def test_the_terminal_leaves_details_and_the_parts_of_compute_to_documents() -> None:
+    clocked = measured("alpha", sensors=[GPU, PACKAGE])
+    clock = PhaseReading(
+        phase=Phase.DECODE,
+        name="gpu0",
+        source="nvml.sm_clock",
+        unit="Hz",
+        mean=1.9e9,
+        lowest=1.8e9,
+        highest=2e9,
+        readings=9,
+    )
+    read = stored(msgspec.structs.replace(clocked.stored.trial, readings=(clock,)))
+    comparison = compare([read, measured("beta", sensors=[GPU, PACKAGE]).stored])
+    short, whole = on_terminal(comparison), markdown.render(comparison)
+    for text in ("Decode SM clock", "Decode token energy (cpu-package)"):
+        assert text not in short
+        assert text in whole
+    assert "1.90 GHz" in whole
+    assert "Decode token energy (compute)" in short
+    (left_out,) = [line.strip() for line in short.splitlines() if "In a report and with --markdown" in line]
+    assert left_out.endswith("cpu-package figures, power peaks and some figures above idle, clocks and utilisation")
+
+
+def test_unlike_scopes_are_told_in_every_form() -> None:
+    trials = [measured("alpha", sensors=[MODULE]), measured("beta", sensors=[GPU])]
+    for asked, words in ((False, "unlike scopes are not compared"), (True, "unlike scopes, compared as asked")):
+        comparison = compare([each.stored for each in trials], unlike_scopes=asked)
+        page = html.render(comparison, evidence_of(comparison, trials), WRITTEN_UNIX_S)
+        for text in (" ".join(on_terminal(comparison, 300).split()), markdown.render(comparison), page):
+            assert words in text
+            assert ("module beside gpu" in text) is asked
 
 
 def test_html_is_whole_and_well_formed(page: str) -> None:
@@ -239,6 +298,16 @@ def test_html_draws_latency_energy_power_and_repetitions(page: str) -> None:
     )
     assert headings.count("dgx, graph") == 2
     assert "nuc, eager, simulated: no power sensor" in page
+
+
+def test_html_draws_a_lone_scope_only_of_a_group_that_shares_none() -> None:
+    trials = [
+        measured("alpha", sensors=[GPU, PACKAGE]),
+        measured("beta", sensors=[GPU]),
+        measured("orin", sensors=[MODULE]),
+    ]
+    headings = re.findall(r"<figure>\s*<h3>Request energy \(([^<]*)\)</h3>", rendered(*trials))
+    assert headings == ["gpu-board", "module"]
 
 
 def test_html_follows_the_theme_everywhere(page: str) -> None:

@@ -127,5 +127,16 @@ def test_nothing_is_divided_by_what_is_not_clearly_above_zero(base: Readings) ->
     assert stats.ratio(stats.summary([readings(1.0)], "a"), stats.summary([base], "b")) is None
 
 
+def test_a_ratio_of_energies_has_both_temporal_uncertainties_in_quadrature() -> None:
+    """3 % and 4 % make 5 %: the two sensors looked independently of each other."""
+    of, to = stats.summary([readings(50.0, half_width=1.5)], "a"), stats.summary([readings(100.0, half_width=4.0)], "b")
+    found = stats.ratio(of, to)
+    assert found is not None
+    assert found.low is not None
+    assert found.high is not None
+    assert found.value == 0.5
+    assert (found.high - found.low) / 2 / found.value == pytest.approx(0.05, rel=0.06)
+
+
 def test_percentiles_are_named() -> None:
     assert stats.percentiles(list(range(101))) == {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}
