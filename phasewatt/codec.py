@@ -1,7 +1,7 @@
 """Records and messages to bytes and back: strict, versioned, and never more than a stated size.
 
-`SCHEMA` is what this version writes. A reader knows every older one: `_DECODERS` maps (kind, schema) to a
-function that returns today's record. Schema 0 is a draft and may still change.
+`SCHEMA` is what this version writes. A reader knows every older one from 1 on: `_DECODERS` maps (kind, schema) to a
+function that returns today's record. Schema 0 was a draft and is not read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from phasewatt.errors import RecordRejected
 from phasewatt.records import Event, Kind, Telemetry, Trace, Trial
 
-SCHEMA = 0
+SCHEMA = 1
 MAX_PAYLOAD_BYTES = 256 * 1024  # on the wire; below mosquitto's, EMQX's and AWS IoT's usual limits of 1 MiB
 MAX_INFLATED_BYTES = 4 * 1024 * 1024
 _COMPRESS_ABOVE_BYTES = 1024

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import math
+import statistics
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -57,6 +58,7 @@ class Metric(NamedTuple):
     phase: Phase | None = None
     otel: str | None = None  # name in OpenTelemetry's semantic conventions for generative AI
     scoped: bool = False  # one reading a power scope
+    detail: bool = False  # explains other metrics; a table that must be short leaves it out
 
     def of(self, trial: Trial, context: Context | None = None) -> Readings:
         """This metric of `trial`; no values, and the reason, where it has none."""
@@ -154,10 +156,10 @@ def _joules(
         count = per(trial, energy)
         if not count:
             return Readings((), "the window holds nothing to divide by")
-        half_width_j = energy.temporal_uncertainty_j or 0.0
-        if adjusted:
+        half_width_j = energy.temporal_uncertainty_j
+        if adjusted and half_width_j is not None:
             half_width_j = math.hypot(half_width_j, _idle_half_width_j(trial, energy))
-        return Readings((joules / count,), None, half_width_j / count)
+        return Readings((joules / count,), None, None if half_width_j is None else half_width_j / count)
 
     return read
 
@@ -228,6 +230,26 @@ def _bytes(trial: Trial, peak: int | None) -> Readings:
     return Readings((float(peak),))
 
 
+def _seen(phase: Phase, source: str, what: str) -> Callable[[Trial, Context], Readings]:
+    """Mean over the phase's window of the channels of one source, several GPUs counting alike."""
+
+    def read(trial: Trial, context: Context) -> Readings:
+        if trial.run_of(phase) is None:
+            return Readings((), f"{phase.value} was not run")
+        means = [seen.mean for seen in trial.readings if seen.phase is phase and seen.source == source]
+        return Readings((statistics.fmean(means),)) if means else Readings((), f"{what} not read on this host")
+
+    return read
+
+
+def _gpm(phase: Phase, name: str) -> Callable[[Trial, Context], Readings]:
+    return _seen(phase, f"nvml.gpm.{name}", "GPM was")
+
+
+def _sm_clock(phase: Phase) -> Callable[[Trial, Context], Readings]:
+    return _seen(phase, SM_CLOCK_SOURCE, "SM clock was")
+
+
 def _utilisation(phase: Phase, of_memory: bool) -> Callable[[Trial, Context], Readings]:
     """Share of a measured ceiling that the analytic FLOPs or bytes of a phase reach, over host time."""
 
@@ -249,11 +271,18 @@ def _utilisation(phase: Phase, of_memory: bool) -> Callable[[Trial, Context], Re
     return read
 
 
+SM_CLOCK_SOURCE = "nvml.sm_clock"
+
 _LOWER, _HIGHER, _NEITHER = Better.LOWER, Better.HIGHER, Better.NEITHER
 _PRE, _DEC, _REQ = Phase.PREFILL, Phase.DECODE, Phase.REQUEST
 _GROSS = "gross energy of the window"
 _ADJUSTED = "(gross energy - mean idle power, model loaded, x window)"
 _PEAK = "largest value in the window"
+_GPM = "mean over the window, as NVML's GPM counts:"
+_SM = f"{_GPM} share of SMs with work on them"
+_TENSOR = f"{_GPM} share of cycles with the tensor pipe busy"
+_DRAM = f"{_GPM} share of the peak DRAM bandwidth"
+_CLOCK = "mean SM clock over the window"
 _MFU = (
     "analytic FLOPs (2 per multiply-add, causal attention, head for the last position) / host time / "
     "measured matrix-product rate of the dtype"
@@ -295,26 +324,37 @@ _ROWS = (
            _joules(_REQ, _output_tokens, True), _REQ, None, True),
     Metric("idle_power", "W", f"{_GROSS} / window, model loaded", _NEITHER, _watts(Phase.IDLE), Phase.IDLE, None, True),
     Metric("prefill_power", "W", f"{_GROSS} / window", _NEITHER, _watts(_PRE), _PRE, None, True),
-    Metric("prefill_power_adjusted", "W", f"{_ADJUSTED} / window", _NEITHER, _watts(_PRE, True), _PRE, None, True),
-    Metric("prefill_power_peak", "W", _PEAK, _NEITHER, _peak_watts(_PRE), _PRE, None, True),
+    Metric("prefill_power_adjusted", "W", f"{_ADJUSTED} / window", _NEITHER,
+           _watts(_PRE, True), _PRE, None, True, True),
+    Metric("prefill_power_peak", "W", _PEAK, _NEITHER, _peak_watts(_PRE), _PRE, None, True, True),
     Metric("prefill_power_peak_adjusted", "W", f"{_PEAK} - mean idle power, model loaded", _NEITHER,
-           _peak_watts(_PRE, True), _PRE, None, True),
+           _peak_watts(_PRE, True), _PRE, None, True, True),
     Metric("decode_power", "W", f"{_GROSS} / window", _NEITHER, _watts(_DEC), _DEC, None, True),
-    Metric("decode_power_adjusted", "W", f"{_ADJUSTED} / window", _NEITHER, _watts(_DEC, True), _DEC, None, True),
-    Metric("decode_power_peak", "W", _PEAK, _NEITHER, _peak_watts(_DEC), _DEC, None, True),
+    Metric("decode_power_adjusted", "W", f"{_ADJUSTED} / window", _NEITHER,
+           _watts(_DEC, True), _DEC, None, True, True),
+    Metric("decode_power_peak", "W", _PEAK, _NEITHER, _peak_watts(_DEC), _DEC, None, True, True),
     Metric("decode_power_peak_adjusted", "W", f"{_PEAK} - mean idle power, model loaded", _NEITHER,
-           _peak_watts(_DEC, True), _DEC, None, True),
+           _peak_watts(_DEC, True), _DEC, None, True, True),
     Metric("request_power", "W", f"{_GROSS} / window", _NEITHER, _watts(_REQ), _REQ, None, True),
-    Metric("request_power_adjusted", "W", f"{_ADJUSTED} / window", _NEITHER, _watts(_REQ, True), _REQ, None, True),
-    Metric("request_power_peak", "W", _PEAK, _NEITHER, _peak_watts(_REQ), _REQ, None, True),
+    Metric("request_power_adjusted", "W", f"{_ADJUSTED} / window", _NEITHER,
+           _watts(_REQ, True), _REQ, None, True, True),
+    Metric("request_power_peak", "W", _PEAK, _NEITHER, _peak_watts(_REQ), _REQ, None, True, True),
     Metric("request_power_peak_adjusted", "W", f"{_PEAK} - mean idle power, model loaded", _NEITHER,
-           _peak_watts(_REQ, True), _REQ, None, True),
+           _peak_watts(_REQ, True), _REQ, None, True, True),
     Metric("host_memory_peak", "B", "peak resident set of the model's process", _LOWER, _host_memory),
     Metric("accelerator_memory_peak", "B", "peak allocated by the engine", _LOWER, _accelerator_memory),
     Metric("prefill_mfu", "1", _MFU, _HIGHER, _utilisation(_PRE, False), _PRE),
     Metric("decode_mfu", "1", _MFU, _HIGHER, _utilisation(_DEC, False), _DEC),
     Metric("prefill_mbu", "1", _MBU, _HIGHER, _utilisation(_PRE, True), _PRE),
     Metric("decode_mbu", "1", _MBU, _HIGHER, _utilisation(_DEC, True), _DEC),
+    Metric("prefill_sm_utilisation", "1", _SM, _NEITHER, _gpm(_PRE, "sm_util"), _PRE, detail=True),
+    Metric("prefill_tensor_utilisation", "1", _TENSOR, _NEITHER, _gpm(_PRE, "tensor_util"), _PRE, detail=True),
+    Metric("prefill_dram_utilisation", "1", _DRAM, _NEITHER, _gpm(_PRE, "dram_bw_util"), _PRE, detail=True),
+    Metric("prefill_sm_clock", "Hz", _CLOCK, _NEITHER, _sm_clock(_PRE), _PRE, detail=True),
+    Metric("decode_sm_utilisation", "1", _SM, _NEITHER, _gpm(_DEC, "sm_util"), _DEC, detail=True),
+    Metric("decode_tensor_utilisation", "1", _TENSOR, _NEITHER, _gpm(_DEC, "tensor_util"), _DEC, detail=True),
+    Metric("decode_dram_utilisation", "1", _DRAM, _NEITHER, _gpm(_DEC, "dram_bw_util"), _DEC, detail=True),
+    Metric("decode_sm_clock", "Hz", _CLOCK, _NEITHER, _sm_clock(_DEC), _DEC, detail=True),
 )  # fmt: skip
 
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ROWS}

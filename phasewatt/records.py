@@ -41,18 +41,20 @@ class Scope(enum.Enum):
 
     GPU_BOARD = "gpu-board"
     CPU_PACKAGE = "cpu-package"
+    DRAM = "dram"
     MODULE = "module"
     BOARD_INPUT = "board-input"
     WALL = "wall"
     COMPUTE = "compute"  # derived: GPU boards + CPU packages and their DRAM
+    UNKNOWN = "unknown"  # the source does not say what it covers; never becomes joules
 
 
 class Reading(enum.Enum):
-    """What one value of a power sensor is."""
+    """What one value of a sensor is."""
 
-    INSTANT = "instant"  # watts at one moment
-    AVERAGE = "average"  # watts averaged by the sensor over a window longer than its period
-    COUNTER = "counter"  # joules since some start
+    INSTANT = "instant"  # at one moment, or over a stretch no longer than the update period
+    AVERAGE = "average"  # averaged by the sensor over a stretch longer than its update period
+    COUNTER = "counter"  # summed since some start
 
 
 class Kind(enum.Enum):
@@ -150,6 +152,9 @@ class Conditions(Record, frozen=True):
     temperature_c: tuple[float | None, float | None] = (None, None)  # before, after
     other_cpu_load: float | None = None  # cores kept busy by other processes just before
     other_gpu_processes: Count | None = None
+    ecc: bool | None = None
+    persistence: bool | None = None
+    mig: bool | None = None  # the GPU is divided, and its power is that of all its parts
     throttled: tuple[Label, ...] | None = None  # None: this host does not tell
     marks: tuple[Label, ...] = ()  # what a reader must know, such as "not alone: 1.3 cores busy"
 
@@ -184,6 +189,9 @@ class PhaseRun(Record, frozen=True):
     device_busy_reason: Text | None = None
     first_token_ns: tuple[Nanoseconds, ...] | None = None  # REQUEST: start to first token, per repetition
     gaps_ns: tuple[tuple[Nanoseconds, ...], ...] | None = None  # REQUEST: between tokens, per steady repetition
+    window_reason: Text | None = None  # why the window is longer than asked, or shorter than its energy needed
+    other_cpu_cores: float | None = None  # kept busy by other processes meanwhile
+    other_gpu_processes: Count | None = None  # seen before or after
 
     def __post_init__(self) -> None:
         if len(self.starts_ns) != len(self.durations_ns) or self.warmup > len(self.starts_ns):
@@ -206,6 +214,16 @@ class PhaseRun(Record, frozen=True):
         return Span(phase=self.phase, start_ns=spans[0].start_ns, end_ns=spans[-1].end_ns, tokens=tokens)
 
 
+class CrossCheck(Record, frozen=True):
+    """The same window by another reading of the same scope: a check of consistency, not of truth."""
+
+    source: Label
+    reading: Reading
+    energy_j: float | None  # None: see reason
+    reason: Text | None
+    temporal_uncertainty_j: float | None
+
+
 class PhaseEnergy(Record, frozen=True):
     """The energy of one phase's window on one scope, with what the verdict rests on."""
 
@@ -218,15 +236,31 @@ class PhaseEnergy(Record, frozen=True):
     repetitions: Count
     tokens: Count
     energy_j: float | None  # gross, of the whole window; None: see reason
-    reason: Text | None
+    reason: Text | None  # a code, then words: "gap: ..."
     idle_adjusted_j: float | None  # less idle power times the window; None: see idle_reason
     idle_reason: Text | None
     mean_power_w: float | None
     peak_power_w: float | None
     distinct_updates: Count
     longest_gap_s: float | None
-    temporal_uncertainty_j: float | None  # half-width: when the sensor looked
+    temporal_uncertainty_j: float | None  # half-width of 95 %: when the sensor looked
     systematic_uncertainty_j: float | None  # half-width: the sensor's gain, which no repetition shows
+    calibrated: bool = False  # period, lag and averaging come from sensor cards, not from the samples alone
+    doubts: tuple[Text, ...] = ()  # codes with words: the figure stands, and a reader must know
+    check: CrossCheck | None = None
+
+
+class PhaseReading(Record, frozen=True):
+    """What a channel beside power showed in one phase's window."""
+
+    phase: Phase
+    name: Label  # of the channel
+    source: Label
+    unit: Label
+    mean: float
+    lowest: float
+    highest: float
+    readings: Positive
 
 
 class MemoryUse(Record, frozen=True):
@@ -256,6 +290,7 @@ class Trial(Record, frozen=True):
     memory: MemoryUse | None = None
     energy: tuple[PhaseEnergy, ...] = ()  # summary, so that a lost trace loses no number
     energy_reason: Text | None = None  # why `energy` is empty
+    readings: tuple[PhaseReading, ...] = ()  # clocks and utilisation, phase by phase
     traces: tuple[Label, ...] = ()  # record ids, in order
 
     def run_of(self, phase: Phase) -> PhaseRun | None:
@@ -282,15 +317,34 @@ def _check_columns(time: Series, values: Iterable[Series]) -> None:
         raise ValueError("all columns must be as long as the time column")
 
 
+class SensorCard(Record, frozen=True):
+    """How a sensor behaves in time. What could not be found is None, and `reason` says why."""
+
+    origin: Label  # "square-wave": found here by driving one; "documented": its maker's word
+    update_period_s: float | None
+    update_jitter_s: float | None  # standard deviation of an update's time about an even grid, as polled
+    averaging_s: float | None  # the stretch before, which a value is the mean of (a counter's: the sum over)
+    lag_s: float | None  # from the end of that stretch to when its value first shows
+    resolution: float | None  # smallest step, in the channel's unit
+    noise: float | None  # standard deviation of an update at steady load, in the channel's unit
+    read_cost_s: float | None
+    reason: Text | None = None
+    driver: Label | None = None  # the card is taken again when one of these changes
+    mode: Label | None = None
+    measured_unix_s: float | None = None
+
+
 class Channel(Record, frozen=True):
     """What one column of a trace is a reading of."""
 
     name: Label  # "gpu0", "package-0", "VDD_IN"
-    scope: Scope
-    reading: Reading
     source: Label
-    gain_uncertainty: float  # relative, of the sensor; 0.05 is 5 %
+    reading: Reading
+    unit: Label  # "W", "J"; beside power: "Hz", "1" (a share), "bits"
+    scope: Scope | None  # None: not a power figure
+    gain_uncertainty: float | None = None  # relative, of the sensor; 0.05 is 5 %
     parts_of_total: bool = True  # False: shown, but inside another channel or not known
+    card: SensorCard | None = None
 
 
 class Trace(Record, frozen=True):
@@ -304,7 +358,7 @@ class Trace(Record, frozen=True):
     simulated: bool
     time: Series  # unit "s", monotonic
     channels: tuple[Channel, ...]
-    values: tuple[Series, ...]  # one a channel, unit "W" or "J"
+    values: tuple[Series, ...]  # one a channel, in its unit
 
     def __post_init__(self) -> None:
         _check_columns(self.time, self.values)

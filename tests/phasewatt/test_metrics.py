@@ -6,7 +6,7 @@ import pytest
 
 from phasewatt import roofline
 from phasewatt.metrics import METRICS, Better, Ceilings, Context
-from phasewatt.records import Outcome, Phase, PhaseRun, Scope, Trial
+from phasewatt.records import Outcome, Phase, PhaseReading, PhaseRun, Scope, Trial
 from tests.fixtures.records import changed, phase_energy, phase_run, task, trial, work
 
 MS = 1_000_000
@@ -30,11 +30,32 @@ ENERGY = (
     phase_energy(Phase.REQUEST, 240.0, idle_adjusted_j=120.0),
     phase_energy(Phase.DECODE, 999.0, scope=Scope.WALL),
 )
+
+
+def seen(phase: Phase, source: str, mean: float, unit: str = "1", name: str = "gpu0") -> PhaseReading:
+    """What a channel beside power showed."""
+    return PhaseReading(
+        phase=phase, name=name, source=source, unit=unit, mean=mean, lowest=0.0, highest=2 * mean, readings=9
+    )
+
+
+READINGS = (
+    seen(Phase.PREFILL, "nvml.gpm.sm_util", 0.9),
+    seen(Phase.PREFILL, "nvml.gpm.sm_util", 0.7, name="gpu1"),
+    seen(Phase.PREFILL, "nvml.gpm.tensor_util", 0.5),
+    seen(Phase.PREFILL, "nvml.gpm.dram_bw_util", 0.2),
+    seen(Phase.DECODE, "nvml.gpm.sm_util", 0.3),
+    seen(Phase.DECODE, "nvml.gpm.tensor_util", 0.05),
+    seen(Phase.DECODE, "nvml.gpm.dram_bw_util", 0.6),
+    seen(Phase.PREFILL, "nvml.sm_clock", 1.7e9, "Hz"),
+    seen(Phase.DECODE, "nvml.sm_clock", 1.9e9, "Hz"),
+)
 WHOLE = trial(
     work=work(task=task(batch=2)),
     runs=(PREFILL, DECODE, REQUEST),
     energy=ENERGY,
     energy_reason=None,
+    readings=READINGS,
 )
 TASK = task(batch=2)
 
@@ -78,6 +99,14 @@ BY_HAND = {
     "decode_mfu": tuple(roofline.phase_flops(TASK, Phase.DECODE, 4, 6) / s / 1e6 for s in (2.0, 4.0)),
     "prefill_mbu": tuple(roofline.phase_bytes(TASK, "float32", Phase.PREFILL, 0, 4) / s / 1e5 for s in (0.5, 0.25)),
     "decode_mbu": tuple(roofline.phase_bytes(TASK, "float32", Phase.DECODE, 4, 6) / s / 1e5 for s in (2.0, 4.0)),
+    "prefill_sm_utilisation": (0.8,),  # two GPUs
+    "prefill_tensor_utilisation": (0.5,),
+    "prefill_dram_utilisation": (0.2,),
+    "prefill_sm_clock": (1.7e9,),
+    "decode_sm_utilisation": (0.3,),
+    "decode_tensor_utilisation": (0.05,),
+    "decode_dram_utilisation": (0.6,),
+    "decode_sm_clock": (1.9e9,),
 }
 
 
@@ -111,7 +140,7 @@ def test_every_row_states_what_it_is():
     for name, metric in METRICS.items():
         assert metric.name == name
         assert metric.formula
-        assert metric.unit in {"s", "token/s", "J", "J/token", "W", "B", "1"}
+        assert metric.unit in {"s", "token/s", "J", "J/token", "W", "B", "Hz", "1"}
     assert len(METRICS) == len({metric.name for metric in METRICS.values()})
 
 
@@ -151,6 +180,13 @@ def test_energy_states_its_half_width_in_its_own_unit():
     assert METRICS["prefill_energy"].of(WHOLE, CONTEXT).half_width == pytest.approx(0.5)
     assert METRICS["decode_token_energy"].of(WHOLE, CONTEXT).half_width == pytest.approx(1 / 8)
     assert METRICS["prefill_latency"].of(WHOLE, CONTEXT).half_width is None
+
+
+def test_unknown_half_width_is_not_taken_for_certainty():
+    unsure = tuple(changed(each, temporal_uncertainty_j=None) for each in ENERGY)
+    for name in ("prefill_energy", "prefill_energy_adjusted"):
+        readings = METRICS[name].of(changed(WHOLE, energy=unsure), CONTEXT)
+        assert (len(readings.values), readings.half_width) == (1, None)
 
 
 def test_scope_chooses_the_figure():
@@ -232,3 +268,10 @@ def test_ceilings_that_were_not_measured(name):
 def test_warm_up_is_no_evidence():
     warm: PhaseRun = changed(PREFILL, warmup=3)
     assert "evidence" in reason("prefill_latency", changed(WHOLE, runs=(warm,)))
+
+
+def test_counters_that_were_not_read():
+    bare = changed(WHOLE, readings=())
+    assert reason("prefill_tensor_utilisation", bare) == "GPM was not read on this host"
+    assert reason("decode_sm_clock", bare) == "SM clock was not read on this host"
+    assert reason("decode_sm_clock", without(Phase.DECODE)) == "decode was not run"

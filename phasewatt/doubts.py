@@ -1,0 +1,63 @@
+"""What a reader of an energy figure must know beside it: codes with words, phase by phase. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from phasewatt.records import PhaseRun, Trace
+from phasewatt.throttling import reasons
+from phasewatt.updates import Sample, samples_of
+from phasewatt.window_energy import WIDE_SHARE
+
+ALONE_CORES = 0.5  # kept busy by others
+MOVED_SHARE = 0.05  # of the clock's mean
+CLOCK_SOURCE = "nvml.sm_clock"
+EVENTS_SOURCE = "nvml.clock_event_reasons"
+
+
+def of_window(traces: Sequence[Trace], run: PhaseRun) -> tuple[str, ...]:
+    """What happened in the window of `run` that its energy does not show."""
+    return (*_company(run), *_held_back(traces, run), *_clocks(traces, run))
+
+
+def of_width(energy_j: float, half_width_j: float) -> tuple[str, ...]:
+    """Whether the figure is less sure than it should be."""
+    share = half_width_j / energy_j if energy_j > 0 else float("inf")
+    return (f"wide: +-{share:.1%} by when the sensor looked",) if share > WIDE_SHARE else ()
+
+
+def _company(run: PhaseRun) -> Iterator[str]:
+    if (run.other_cpu_cores or 0.0) > ALONE_CORES:
+        yield f"not_alone: others kept {run.other_cpu_cores:.1f} cores busy"
+    if run.other_gpu_processes:
+        yield f"not_alone: {run.other_gpu_processes} other processes on the GPUs"
+
+
+def _held_back(traces: Sequence[Trace], run: PhaseRun) -> Iterator[str]:
+    for samples in _of_source(traces, run, EVENTS_SOURCE):
+        seen = [reasons(round(sample.value)) for sample in samples]
+        held = [names for names in seen if names]
+        if held:
+            told = ", ".join(sorted({name for names in held for name in names}))
+            yield f"throttled: {told} in {len(held) / len(seen):.0%} of the window"
+
+
+def _clocks(traces: Sequence[Trace], run: PhaseRun) -> Iterator[str]:
+    for samples in _of_source(traces, run, CLOCK_SOURCE):
+        clocks_hz = [sample.value for sample in samples]
+        mean_hz = sum(clocks_hz) / len(clocks_hz)
+        lowest_hz, highest_hz = min(clocks_hz), max(clocks_hz)
+        if highest_hz - lowest_hz > MOVED_SHARE * mean_hz:
+            yield f"clocks_moved: {lowest_hz / 1e6:.0f} to {highest_hz / 1e6:.0f} MHz"
+
+
+def _of_source(traces: Sequence[Trace], run: PhaseRun, source: str) -> Iterator[list[Sample]]:
+    """The samples within the window of each channel of that source, where there are any."""
+    window = run.window
+    if window is None or not traces:
+        return
+    for index, channel in enumerate(traces[0].channels):
+        if channel.source == source and channel.parts_of_total:
+            samples = samples_of(traces, index)
+            if inside := [s for s in samples if window.start_ns <= s.time_ns <= window.end_ns]:
+                yield inside

@@ -1,0 +1,41 @@
+"""What channels beside power showed phase by phase: clocks, temperature, utilisation. Pure.
+
+Travels in the trial, so that a lost trace loses no number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+from phasewatt.records import Channel, PhaseReading, PhaseRun, Trace
+from phasewatt.updates import samples_of
+
+_BITS = "bits"  # a mask has no mean: the doubts tell what it says
+
+
+def phase_readings(traces: Sequence[Trace], runs: Iterable[PhaseRun]) -> tuple[PhaseReading, ...]:
+    """Mean, lowest and highest value of every channel that is no power, over every phase's window."""
+    if not traces:
+        return ()
+    beside = [
+        (i, c) for i, c in enumerate(traces[0].channels) if c.scope is None and c.parts_of_total and c.unit != _BITS
+    ]
+    columns = [(channel, samples_of(traces, index)) for index, channel in beside]
+    return tuple(reading for run in runs for channel, samples in columns for reading in _within(run, channel, samples))
+
+
+def _within(run: PhaseRun, channel: Channel, samples: Sequence[tuple[int, float]]) -> Iterator[PhaseReading]:
+    window = run.window
+    values = [] if window is None else [value for at, value in samples if window.start_ns <= at <= window.end_ns]
+    if values:
+        yield PhaseReading(
+            phase=run.phase,
+            name=channel.name,
+            source=channel.source,
+            unit=channel.unit,
+            mean=math.fsum(values) / len(values),
+            lowest=min(values),
+            highest=max(values),
+            readings=len(values),
+        )

@@ -1,0 +1,108 @@
+"""Watts at moments to joules over a window, by trapezoids. Pure.
+
+Only values that describe the inside of the window alone are used, moved by the sensor's lag to the time that they
+describe. The stretches before the first and after the last of them, each shorter than a period, are continued along the
+window's own slope: to interpolate across an edge, where the work begins or ends, would mix in the power of other work.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+
+from phasewatt import beats, spread
+from phasewatt.estimate import Estimate, longest_gap_s, refused, too_few
+from phasewatt.records import Span
+from phasewatt.updates import Sample, Timing, Update, updates_of
+
+MIN_UPDATES = 8  # below this, what the values say of their own spread is too little
+MAX_GAP_SHARE = 0.25  # of the window: a longer silence of the sensor hides too much of it
+_EVEN_SHARE = 0.1  # of the period: an update that strays further is none of an even grid
+_UNIFORM_95 = 0.95 / 2  # of a step: half-width of 95 % of a rounding error
+
+
+def integrate(
+    samples: Sequence[Sample],
+    span: Span,
+    timing: Timing,
+    resolution_w: float | None = None,
+    rhythm: Iterable[beats.Beat] = (),
+) -> Estimate:
+    """Energy of `span` in joules; refused where updates are too few, too far apart or locked to the work's `rhythm`."""
+    points = _described(samples, span, timing)
+    if len(points) < MIN_UPDATES:
+        return too_few(len(points), MIN_UPDATES, span)
+    moments_ns = [point.time_ns for point in points]
+    gap_s = longest_gap_s(moments_ns, span)
+    if gap_s > MAX_GAP_SHARE * span.duration_s:
+        reason = f"gap: the sensor was silent for {gap_s:.2f} s of {span.duration_s:.2f} s"
+        return refused(reason, len(points), gap_s)
+    looked_ns, unsure_ns = _looked(points, timing)
+    resultant = beats.resultant(looked_ns, (timing.averaging_ns, unsure_ns), rhythm)
+    if beats.is_locked(resultant, len(points)):
+        reason = f"aliased: the sensor saw one moment of every repetition (resultant {resultant:.2f}); vary a length"
+        return refused(reason, len(points), gap_s)
+    averaged = timing.averaging_ns / (span.end_ns - span.start_ns)
+    energy_j, half_width_j = _trapezoids(points, span, averaged, resultant, resolution_w)
+    peak_w = max(point.value for point in points)
+    return Estimate(energy_j, None, peak_w, len(points), gap_s, half_width_j)
+
+
+def _trapezoids(
+    points: Sequence[Update], span: Span, averaged: float, resultant: float, resolution_w: float | None
+) -> tuple[float, float]:
+    """Energy in joules and its half-width."""
+    times_s = [(point.time_ns - span.start_ns) * 1e-9 for point in points]
+    watts = [point.value for point in points]
+    window_s = span.duration_s
+    slope_w_per_s, residuals_w = spread.trend(times_s, watts)
+    weights_s = _weights_s(times_s, window_s)
+    ends_j = slope_w_per_s * ((window_s - times_s[-1]) ** 2 - times_s[0] ** 2) / 2
+    energy_j = math.fsum(weight * power for weight, power in zip(weights_s, watts, strict=True)) + ends_j
+    sampling_j = spread.half_width(residuals_w, averaged) * math.sqrt(
+        math.fsum(weight * weight for weight in weights_s)
+    )
+    unseen_j = (
+        math.sqrt(2) * statistics.pstdev(residuals_w) * resultant * window_s
+    )  # a beat's amplitude, seen one-sidedly
+    return energy_j, math.hypot(max(sampling_j, unseen_j), _rounding_w(watts, resolution_w) * window_s)
+
+
+def _described(samples: Sequence[Sample], span: Span, timing: Timing) -> list[Update]:
+    """The updates that describe nothing but `span`, at the middle of the stretch that each describes."""
+    found = []
+    for update in updates_of(samples, timing):
+        end_ns = update.time_ns - timing.lag_ns
+        start_ns = end_ns - timing.averaging_ns
+        unsure_ns = update.open_ns // 2 + 2 * timing.jitter_ns
+        if start_ns - unsure_ns >= span.start_ns + timing.guard_ns and end_ns + unsure_ns <= span.end_ns:
+            found.append(update._replace(time_ns=(start_ns + end_ns) // 2))
+    return found
+
+
+def _looked(points: Sequence[Update], timing: Timing) -> tuple[list[int], int]:
+    """When the sensor looked, and how far that is known: a sensor with an even period is known by all its updates."""
+    times_ns = [point.time_ns for point in points]
+    even = timing.calibrated and timing.jitter_ns <= _EVEN_SHARE * (timing.period_ns or 0)
+    if not timing.period_ns or not even or times_ns[-1] - times_ns[0] < timing.period_ns:
+        return times_ns, round(statistics.median(point.open_ns for point in points))
+    beat_ns = timing.period_ns
+    counts = [round((at - times_ns[0]) / beat_ns) for at in times_ns]
+    slope = statistics.linear_regression(counts, times_ns)
+    return [round(slope.intercept + slope.slope * count) for count in counts], timing.jitter_ns
+
+
+def _weights_s(times_s: Sequence[float], window_s: float) -> list[float]:
+    """The time that each value stands for: half of the way to its neighbours, and all of the way to an edge."""
+    edges = [0.0, *((a + b) / 2 for a, b in itertools.pairwise(times_s)), window_s]
+    return [after - before for before, after in itertools.pairwise(edges)]
+
+
+def _rounding_w(watts: Sequence[float], resolution_w: float | None) -> float:
+    """Half-width of the mean's rounding error beyond what the residuals show: equal values in a row share one error."""
+    if not resolution_w:
+        return 0.0
+    rows = [len(list(row)) for _, row in itertools.groupby(watts)]
+    return _UNIFORM_95 * resolution_w * math.sqrt(sum(row * (row - 1) for row in rows)) / len(watts)
