@@ -38,7 +38,7 @@ class Finished(NamedTuple):
 class Attempt:
     """What is known of a trial while it is being made."""
 
-    def __init__(self, host: Host, cell: Cell, plan: Plan, engine_pid: int | None, stop: Stop) -> None:
+    def __init__(self, host: Host, cell: Cell, plan: Plan, other_gpu_processes: int | None, stop: Stop) -> None:
         self.cell = cell
         self.plan = plan
         self.placed: Placed | None = None
@@ -53,8 +53,7 @@ class Attempt:
         self._started_unix_s = time.time()
         self._started_ns = time.monotonic_ns()
         self._other_load = _settled_load(plan.measure.gate_s, stop)
-        self._engine_pid = engine_pid
-        self._other_processes = self.other_processes()
+        self._other_processes = other_gpu_processes
 
     def metered(self, meters: Sequence[str]) -> tuple[str, ...]:
         """`meters`, NVML told which GPU does the work: the others on the host are not this trial's."""
@@ -65,10 +64,6 @@ class Attempt:
     def accelerator(self) -> str:
         """What does the work: "cpu" or "cuda"."""
         return self.placed.described.accelerator if self.placed is not None else self.cell.accelerator
-
-    def other_processes(self) -> int | None:
-        """Compute processes of others on the GPUs now."""
-        return self._host.gpus.processes(besides=self._engine_pid)
 
     def observe(self) -> None:
         """Note the state of the host."""

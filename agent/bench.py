@@ -76,6 +76,11 @@ class Bench:
         self._worker, self._key, self._described, self._loaded = None, (), None, None
 
     @property
+    def is_on_gpu(self) -> bool:
+        """Whether that process holds a model on a GPU."""
+        return self._loaded is not None and self._described is not None and self._described.accelerator == "cuda"
+
+    @property
     def pid(self) -> int | None:
         """Process id of the engine's process; None while there is none."""
         return None if self._worker is None else self._worker.pid

@@ -82,19 +82,26 @@ class Gpus:
         """Memory in use on the GPU that works."""
         return self._of_working(lambda device: int(self._nvml.nvmlDeviceGetMemoryInfo(device).used))
 
-    def processes(self, besides: int | None = None) -> int | None:
-        """Compute processes on all GPUs, not counting process id `besides`."""
-        counts = [self._ask(partial(self._processes_on, device, besides)) for device in self._devices]
-        known = [count for count in counts if count is not None]
-        return sum(known) if known else None
+    def processes(self, besides: int | None = None, is_working: bool = False) -> int | None:
+        """Compute processes on all GPUs, not counting process id `besides`.
+
+        `is_working`: that process does use the GPU that works. In a container the driver may number processes
+        otherwise than the container does; then one on that GPU is taken to be it.
+        """
+        found = [self._ask(partial(self._processes_on, device)) for device in self._devices]
+        known = {pid for pids in found if pids is not None for pid in pids}
+        if all(pids is None for pids in found):
+            return None
+        renumbered = is_working and besides not in known and bool(self._of_working(self._processes_on))
+        return len(known - {besides}) - renumbered
 
     def throttled(self) -> frozenset[str] | None:
         """What holds the GPU that works back now."""
         bits = self._of_working(lambda device: clock_event_reasons(self._nvml, device))
         return None if bits is None else held_back(bits)
 
-    def _processes_on(self, device: Any, besides: int | None) -> int:
-        return sum(p.pid != besides for p in self._nvml.nvmlDeviceGetComputeRunningProcesses(device))
+    def _processes_on(self, device: Any) -> frozenset[int]:
+        return frozenset(p.pid for p in self._nvml.nvmlDeviceGetComputeRunningProcesses(device))
 
     def _opened(self) -> list[Any]:
         def devices() -> list[Any]:

@@ -49,7 +49,7 @@ class Runner:
         Raises:
             Stopped: asked to end; the cell is not finished.
         """
-        attempt = Attempt(self._host, cell, plan, self._bench.pid, self._stop)
+        attempt = Attempt(self._host, cell, plan, self._other_gpu_processes(), self._stop)
         try:
             attempt.placed = self._bench.place(cell)
             self._measure(attempt)
@@ -68,7 +68,7 @@ class Runner:
             attempt.plan.measure,
             attempt.accelerator,
             sampler,
-            Company(lambda: (self._bench.pid, None if sampler is None else sampler.pid), attempt.other_processes),
+            self._company(attempt, sampler),
             self._stop,
             self._progress,
         )
@@ -95,6 +95,16 @@ class Runner:
             attempt.energy_reason = str(error)
             return None
         return sampler
+
+    def _company(self, attempt: Attempt, sampler: Sampler | None) -> Company:
+        placed = attempt.placed.described if attempt.placed is not None else None
+        uuid = None if placed is None else placed.gpu_uuid
+        own = (self._bench.pid, None if sampler is None else sampler.pid)
+        return Company(own, lambda: self._other_gpu_processes(uuid))
+
+    def _other_gpu_processes(self, uuid: str | None = None) -> int | None:
+        gpus = self._host.gpus.of(uuid)
+        return gpus.processes(besides=self._bench.pid, is_working=self._bench.is_on_gpu)
 
     def _profiled(self, run: PhaseRun, attempt: Attempt) -> PhaseRun:
         """`run` with its device-busy time, or why there is none."""

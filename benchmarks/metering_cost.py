@@ -44,7 +44,7 @@ def main() -> None:
     _step_s(step, _WARM_UP_S)
     print(f"meters: {', '.join(names) or 'none answers here'}; {args.pairs} pairs of 2 x {args.seconds:g} s, one run")
     print("row   ratio of step times   95 % interval       step, median")
-    rows = [("A/A", [])] + ([("A/B", names)] if names else [])
+    rows: list[tuple[str, list[str]]] = [("A/A", [])] + ([("A/B", names)] if names else [])
     for row, sampled in rows:
         print(_row(row, [_pair(step, sampled, args.seconds, order) for _ in range(args.pairs)]), flush=True)
 

@@ -30,6 +30,16 @@ def test_processes_of_others_are_counted() -> None:
     assert gpus.processes(besides=8) == 1
 
 
+def test_a_renumbered_engine_is_not_taken_for_another_process() -> None:
+    """In a container the driver's process ids are not ours: the engine, which works there, is one of those listed."""
+    running = [SimpleNamespace(pid=7), SimpleNamespace(pid=8)]
+    gpus = Gpus(FakeNvml({"nvmlDeviceGetComputeRunningProcesses": running}))
+    assert gpus.processes(besides=99, is_working=True) == 1
+    assert gpus.processes(besides=99, is_working=False) == 2
+    none = Gpus(FakeNvml({"nvmlDeviceGetComputeRunningProcesses": []}))
+    assert none.processes(besides=99, is_working=True) == 0
+
+
 @pytest.mark.parametrize("state", [True, False])
 def test_conditions_are_what_holds_now(state: bool) -> None:
     """ECC and MIG are told as now and as after the next start; now counts."""
