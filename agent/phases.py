@@ -67,6 +67,7 @@ class Phases:
                 once = self._ready(order.phase, order.depth, order.steps)
                 busy_ns = tuple(self._engine.device_busy_ns(once) for _ in range(order.repetitions))
         except EngineFailed as error:
+            self._prepared = None  # it may have ended half-way, at another depth
             return Profiled(busy_ns=None, reason=str(error))
         return Profiled(busy_ns=busy_ns, reason=None)
 

@@ -122,6 +122,11 @@ class Sampler:
         return self._recording(None)
 
     @property
+    def channels(self) -> tuple[Channel, ...]:
+        """What is read, with the sensor cards that hold."""
+        return tuple(channel for meter in self._header.meters for channel in self._with_cards(meter))
+
+    @property
     def pid(self) -> int:
         """Process id of the running child."""
         assert self._child is not None
@@ -136,11 +141,10 @@ class Sampler:
         return self._recording(fault)
 
     def _recording(self, fault: str | None) -> Recording:
-        opened = self._header.meters
-        channels = tuple(channel for meter in opened for channel in self._with_cards(meter))
+        channels = self.channels
         return Recording(
             meter="+".join(self._names),
-            simulated=any(meter.simulated for meter in opened),
+            simulated=any(meter.simulated for meter in self._header.meters),
             channels=channels,
             rows=tuple(_rows(bytes(self._received), len(channels))),
             fault=fault,

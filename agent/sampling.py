@@ -27,7 +27,7 @@ from phasewatt.records import Channel
 
 ATTENTION_S = 0.35  # of close reading: three updates of a sensor that has ten a second
 _CLOSE_S = 0.01
-_FLUSH_S = 1.0
+FLUSH_S = 1.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -81,11 +81,11 @@ def sample(
         if heard is Heard.ATTEND:
             due_ns = clock_ns()
             close_until_ns = due_ns + round(ATTENTION_S * 1e9)
-        over = close and due_ns >= close_until_ns
-        if heard is Heard.END or over or now_ns - flushed_ns >= _FLUSH_S * 1e9:
+        over = flushed_ns < close_until_ns <= due_ns
+        if heard is Heard.END or over or due_ns - flushed_ns >= FLUSH_S * 1e9:
             write(bytes(buffer))
             buffer.clear()
-            flushed_ns = now_ns
+            flushed_ns = due_ns
 
 
 def _open_all(names: Sequence[str], period_s: float) -> tuple[list[meters.Meter], Header]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from agent import steady
@@ -12,17 +12,19 @@ from agent.cells import Cell, Measure
 from agent.company import Company, Moment
 from agent.orders import Repeat, Repeated
 from agent.sampler import Sampler
-from agent.sampling import ATTENTION_S
+from agent.sampling import ATTENTION_S, FLUSH_S
 from agent.scopes import own_scope
 from agent.stopping import Stop
 from phasewatt import energy
-from phasewatt.records import Phase, PhaseEnergy, PhaseRun
+from phasewatt.records import Channel, Phase, PhaseEnergy, PhaseRun
 
 MARGIN_S = 300.0  # beyond a phase's own limit: one repetition may be long
 BRACKET_S = 0.5  # of sampling before the first window and after each one
 _LONGER_HELPS = ("too_few_updates", "averaged_source", "gap")
 _LEAST_GROWTH, _MOST_GROWTH = 1.3, 4.0
 _MOST_WINDOWS = 4
+_CUT_SHORT = 0.9  # of the time asked for: a window below it was ended by its limit or by its number of repetitions
+_MOST_LATE_S = 10.0  # a sensor that shows its updates later still is not waited for
 
 
 class Shape(NamedTuple):
@@ -59,6 +61,7 @@ class Windows:
         company: Company,
         stop: Stop,
         progress: Callable[[str], None],
+        clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._bench = bench
         self._measure = measure
@@ -67,16 +70,17 @@ class Windows:
         self._company = company
         self._stop = stop
         self._progress = progress
+        self._clock_ns = clock_ns
+        self._shown_s = _shown_s(sampler.channels) if sampler is not None else 0.0
 
     def idle(self) -> PhaseRun:
         """The baseline: model loaded, nothing asked."""
         self._progress("idle baseline")
         self._stop.pause(BRACKET_S)
-        before, start_ns = self._company.now(), time.monotonic_ns()
-        run, window_s, why = self._idling(start_ns, self._measure.idle_s, before), self._measure.idle_s, None
-        while (longer_s := self._longer_s(run, window_s)) is not None:
-            why = f"lengthened from {self._measure.idle_s:.1f} s for its energy"
-            run, window_s = self._idling(start_ns, longer_s - window_s, before, why), longer_s
+        before, start_ns, idle_s = self._company.now(), self._clock_ns(), self._measure.idle_s
+        run = self._idling(start_ns, idle_s, before)
+        while (longer_s := self._longer_s(run, idle_s)) is not None:
+            run = self._idling(start_ns, longer_s, before, f"lengthened from {idle_s:.1f} s for its energy")
         return run
 
     def phase(self, phase: Phase, shape: Shape) -> PhaseRun:
@@ -133,13 +137,14 @@ class Windows:
         """Read closely after a window, until its last sensor update has shown."""
         if self._sampler is not None:
             self._sampler.attend()
-            self._stop.pause(max(BRACKET_S, ATTENTION_S))
+            self._stop.pause(self._shown_s)
 
-    def _idling(self, start_ns: int, seconds: float, before: Moment, why: str | None = None) -> PhaseRun:
+    def _idling(self, start_ns: int, until_s: float, before: Moment, why: str | None = None) -> PhaseRun:
+        """One stretch from `start_ns`, at least `until_s` long; what was idled of it before counts."""
         if self._sampler is not None:
             self._sampler.attend()
-        self._stop.pause(seconds)
-        end_ns, cores = time.monotonic_ns(), self._company.cores_since(before)
+        self._stop.pause(max(0.0, until_s - (self._clock_ns() - start_ns) * 1e-9))
+        end_ns, cores = self._clock_ns(), self._company.cores_since(before)
         self._look_at_the_end()
         return PhaseRun(
             phase=Phase.IDLE,
@@ -156,11 +161,12 @@ class Windows:
             other_gpu_processes=self._company.gpu_processes(),
         )
 
-    def _longer_s(self, run: PhaseRun, window_s: float) -> float | None:
+    def _longer_s(self, run: PhaseRun, asked_s: float) -> float | None:
         """A window in which the energy should be sure enough; None: it is, or no longer one may be had."""
         measure = self._measure
         found = self._energy(run)
-        if found is None or window_s >= measure.longest_window_s:
+        took_s = 0.0 if run.window is None else run.window.duration_s
+        if found is None or took_s >= measure.longest_window_s or took_s < _CUT_SHORT * asked_s:
             return None
         if found.energy_j is None:
             code = (found.reason or "").partition(":")[0]
@@ -170,14 +176,15 @@ class Windows:
             growth = (share / measure.energy_target) ** 2 if share > measure.energy_target else 0.0
         if not growth:
             return None
-        return min(measure.longest_window_s, window_s * min(_MOST_GROWTH, max(_LEAST_GROWTH, 1.2 * growth)))
+        return min(measure.longest_window_s, took_s * min(_MOST_GROWTH, max(_LEAST_GROWTH, 1.2 * growth)))
 
     def _energy(self, run: PhaseRun) -> PhaseEnergy | None:
         """The energy of the run's window on the scope around the processor, by what was sampled so far."""
         window = run.window
         if self._sampler is None or window is None:
             return None
-        recording = self._sampler.so_far().between(window.start_ns - 10**9, window.end_ns + 10**9)
+        margin_ns = 10**9 + round(self._shown_s * 1e9)
+        recording = self._sampler.so_far().between(window.start_ns - margin_ns, window.end_ns + margin_ns)
         verdicts = energy.phase_energies(recording.traces("device", "boot"), [run])
         found = {verdict.scope: verdict for verdict in verdicts}
         scope = own_scope(self._accelerator, found)
@@ -186,8 +193,8 @@ class Windows:
     def _warm_up(self, phase: Phase, shape: Shape, rule: steady.Rule) -> list[Repeated]:
         """Repetitions until they are steady, or until the time for that is over."""
         rounds: list[Repeated] = []
-        deadline = time.monotonic() + self._measure.warmup_limit_s
-        while (left_s := deadline - time.monotonic()) > 0:
+        deadline_ns = self._clock_ns() + round(self._measure.warmup_limit_s * 1e9)
+        while (left_s := (deadline_ns - self._clock_ns()) * 1e-9) > 0:
             rounds.append(self._repeat(phase, shape, self._measure.repetitions, 0.0, left_s))
             durations_ns = [duration for r in rounds for duration in r.durations_ns]
             if steady.judge(durations_ns, rule).steady:
@@ -204,3 +211,10 @@ class Windows:
             steps=shape.steps,
         )
         return self._bench.ask(order, Repeated, limit_s + MARGIN_S)
+
+
+def _shown_s(channels: Iterable[Channel]) -> float:
+    """How long after a window its last update is among the samples, by the sensor cards."""
+    cards = [channel.card for channel in channels if channel.card is not None and channel.scope is not None]
+    late_s = max(((card.lag_s or 0.0) + (card.update_period_s or 0.0) for card in cards), default=0.0)
+    return BRACKET_S if late_s <= ATTENTION_S else min(late_s, _MOST_LATE_S) + FLUSH_S + BRACKET_S

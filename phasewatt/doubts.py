@@ -22,7 +22,9 @@ def of_window(traces: Sequence[Trace], run: PhaseRun) -> tuple[str, ...]:
 
 def of_width(energy_j: float, half_width_j: float) -> tuple[str, ...]:
     """Whether the figure is less sure than it should be."""
-    share = half_width_j / energy_j if energy_j > 0 else float("inf")
+    if half_width_j > 0 and energy_j <= 0:
+        return (f"wide: {energy_j:.3g} +-{half_width_j:.3g} J by when the sensor looked",)
+    share = half_width_j / energy_j if energy_j else 0.0
     return (f"wide: +-{share:.1%} by when the sensor looked",) if share > WIDE_SHARE else ()
 
 

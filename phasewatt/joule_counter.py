@@ -20,7 +20,7 @@ from phasewatt.updates import Sample, Timing, Update
 MIN_UPDATES = 4  # steps that the counter made inside the window, read or not
 NEAR = 1.5  # periods: an edge further than this from every step that was read is not known, ...
 NEAR_SHARE = 0.02  # ... or than this part of the window, where the counter is faster than its reader
-_SIGMAS = 2.0  # half-width of 95 % where the times of steps have longer tails than a normal distribution
+_SIGMAS = 1.96  # half-width of 95 %
 _SPREAD = 0.3  # of the power: what it may vary by from step to step where too few steps were read to tell
 _ENOUGH = 3  # powers that tell
 
@@ -30,6 +30,7 @@ class _Edge(NamedTuple):
 
     counter_j: float
     variance_j2: float
+    jump_w: float  # by how much power within and beyond differ
 
 
 class _Course(NamedTuple):
@@ -66,7 +67,8 @@ def difference(samples: Sequence[Sample], span: Span, timing: Timing) -> Estimat
     end = _edge(steps, span.end_ns, course.power_w(span.end_ns), course.spread_w, period_ns, near_ns)
     if start is None or end is None:
         return refused("gap: the counter was not read near an edge of the window", made)
-    half_width_j = _SIGMAS * math.sqrt(start.variance_j2 + end.variance_j2)
+    lag_j = max(start.jump_w, end.jump_w) * timing.lag_unsure_ns * 1e-9
+    half_width_j = _SIGMAS * math.sqrt(start.variance_j2 + end.variance_j2 + lag_j**2)
     return Estimate(end.counter_j + start.counter_j, None, course.peak_w, made, None, half_width_j)
 
 
@@ -110,14 +112,15 @@ def _edge(
     past_ns = beyond[0].time_ns - edge_ns if len(beyond) > 1 else math.inf
     if min(within_ns, past_ns) > near_ns:
         return None
+    beyond_w = _power_w(beyond[0], beyond[1], period_ns) if len(beyond) > 1 else 0.0
+    jump_w = abs(power_w - beyond_w)
     if within_ns <= past_ns:
         nearest, away_s = inside[-1], within_ns * 1e-9
     else:
         nearest, away_s = beyond[0], -past_ns * 1e-9
-        power_w = _power_w(beyond[0], beyond[1], period_ns)
-        spread_w = _SPREAD * power_w
+        power_w, spread_w = beyond_w, _SPREAD * beyond_w
     variance_j2 = (power_w * nearest.open_ns * 1e-9) ** 2 + (spread_w * away_s) ** 2
-    return _Edge(nearest.value + power_w * away_s, variance_j2)
+    return _Edge(nearest.value + power_w * away_s, variance_j2, jump_w)
 
 
 def _course(inside: Sequence[Update], period_ns: int) -> _Course:

@@ -64,10 +64,10 @@ def _trapezoids(
     sampling_j = spread.half_width(residuals_w, averaged) * math.sqrt(
         math.fsum(weight * weight for weight in weights_s)
     )
-    unseen_j = (
-        math.sqrt(2) * statistics.pstdev(residuals_w) * resultant * window_s
-    )  # a beat's amplitude, seen one-sidedly
-    return energy_j, math.hypot(max(sampling_j, unseen_j), _rounding_w(watts, resolution_w) * window_s)
+    spread_w = statistics.pstdev(residuals_w)
+    unseen_j = math.sqrt(2) * spread_w * resultant * window_s  # a beat of that amplitude, seen one-sidedly
+    edges_j = spread_w * averaged * window_s  # an average sees half of what happens at either edge
+    return energy_j, math.hypot(max(sampling_j, unseen_j), edges_j, _rounding_w(watts, resolution_w) * window_s)
 
 
 def _described(samples: Sequence[Sample], span: Span, timing: Timing) -> list[Update]:
@@ -101,8 +101,17 @@ def _weights_s(times_s: Sequence[float], window_s: float) -> list[float]:
 
 
 def _rounding_w(watts: Sequence[float], resolution_w: float | None) -> float:
-    """Half-width of the mean's rounding error beyond what the residuals show: equal values in a row share one error."""
+    """Half-width of the mean's rounding error beyond what the residuals show.
+
+    Equal values in a row share one error, but where power passes through a step, the errors of its row even out.
+    """
     if not resolution_w:
         return 0.0
-    rows = [len(list(row)) for _, row in itertools.groupby(watts)]
-    return _UNIFORM_95 * resolution_w * math.sqrt(sum(row * (row - 1) for row in rows)) / len(watts)
+    rows = [(value, len(list(row))) for value, row in itertools.groupby(watts)]
+    ends = [rows[0], *rows, rows[-1]]
+    shared = [
+        count
+        for (before_w, _), (value_w, count), (after_w, _) in zip(ends, rows, ends[2:], strict=False)
+        if not before_w < value_w < after_w and not before_w > value_w > after_w
+    ]
+    return _UNIFORM_95 * resolution_w * math.sqrt(sum(count * (count - 1) for count in shared)) / len(watts)

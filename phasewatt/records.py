@@ -17,6 +17,8 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 Positive = Annotated[int, Meta(ge=1, le=2**53)]
 Nanoseconds = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Duration = Annotated[int, Meta(ge=1, le=2**63 - 1)]  # in ns; what took no time was not measured
+SensorTime = Annotated[float, Meta(ge=0, le=3600)]
+NotNegative = Annotated[float, Meta(ge=0)]
 Step = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 Label = Annotated[str, Meta(max_length=256)]
@@ -321,13 +323,13 @@ class SensorCard(Record, frozen=True):
     """How a sensor behaves in time. What could not be found is None, and `reason` says why."""
 
     origin: Label  # "square-wave": found here by driving one; "documented": its maker's word
-    update_period_s: float | None
-    update_jitter_s: float | None  # standard deviation of an update's time about an even grid, as polled
-    averaging_s: float | None  # the stretch before, which a value is the mean of (a counter's: the sum over)
-    lag_s: float | None  # from the end of that stretch to when its value first shows
-    resolution: float | None  # smallest step, in the channel's unit
-    noise: float | None  # standard deviation of an update at steady load, in the channel's unit
-    read_cost_s: float | None
+    update_period_s: SensorTime | None
+    update_jitter_s: SensorTime | None  # standard deviation of an update's time about an even grid, as polled
+    averaging_s: SensorTime | None  # the stretch before, which a value is the mean of (a counter's: the sum over)
+    lag_s: SensorTime | None  # from the end of that stretch to when its value first shows
+    resolution: NotNegative | None  # smallest step, in the channel's unit
+    noise: NotNegative | None  # standard deviation of an update at steady load, in the channel's unit
+    read_cost_s: SensorTime | None
     reason: Text | None = None
     driver: Label | None = None  # the card is taken again when one of these changes
     mode: Label | None = None

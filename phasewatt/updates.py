@@ -18,6 +18,8 @@ _MIN_CHANGES = 5  # below this the samples do not tell the period
 _UNCHANGED = 1.5  # periods without a change after which an update has shown the same value again
 _PATIENCE = 20  # so many equal updates in a row are a sensor that stands still, unless its steps are coarse
 _SLOWEST_S = 3600.0  # a card that tells longer times than this tells none
+_COARSE_PATIENCE = 600  # of such a one: a minute at ten updates a second
+_LAG_UNSURE = 0.04  # periods: what cards of one sensor, taken twice, differ by
 _COARSE = 0.005  # of the value: a step at least so large may well stay the same
 
 
@@ -44,6 +46,7 @@ class Timing(NamedTuple):
     lag_ns: int
     calibrated: bool
     jitter_ns: int = 0
+    lag_unsure_ns: int = 0  # standard deviation of the lag
     patience_ns: int | None = None  # a value that stays the same for longer is no update; None: any time is likely
 
     @property
@@ -89,7 +92,8 @@ def timing(samples: Sequence[Sample], channel: Channel) -> Timing:
     card = channel.card
     if card is None or not is_calibrated(channel):
         period_ns = _period_ns(samples)
-        return Timing(period_ns, 0, 0, calibrated=False, patience_ns=(period_ns or 0) * _PATIENCE)
+        unsure_ns = (period_ns or 0) // 2
+        return Timing(period_ns, 0, 0, False, 0, unsure_ns, patience_ns=(period_ns or 0) * _PATIENCE)
     period_ns = round((card.update_period_s or 0.0) * 1e9)
     coarse = card.resolution is not None and bool(samples) and card.resolution >= _COARSE * _usual(samples)
     return Timing(
@@ -98,7 +102,8 @@ def timing(samples: Sequence[Sample], channel: Channel) -> Timing:
         round((card.lag_s or 0.0) * 1e9),
         calibrated=True,
         jitter_ns=round((card.update_jitter_s or 0.0) * 1e9),
-        patience_ns=None if coarse else period_ns * _PATIENCE,
+        lag_unsure_ns=round(_LAG_UNSURE * period_ns),
+        patience_ns=period_ns * (_COARSE_PATIENCE if coarse else _PATIENCE),
     )
 
 

@@ -47,6 +47,20 @@ def test_a_campaign_is_the_same_while_cells_and_method_are() -> None:
     assert one.digest != cells.parse("one", CELL.replace("[[", "[measure]\nidle_s = 9\n[["), {}, "one.toml").digest
 
 
+def _measured(line: str) -> str:
+    return CELL.replace("[[", f"[measure]\n{line}\n[[")
+
+
+def test_how_sure_an_energy_must_be_is_part_of_the_method() -> None:
+    """Two percent within half a minute, unless said otherwise; another aim is another campaign."""
+    plain = cells.parse("s", CELL, {}, "s.toml")
+    assert (plain.measure.energy_target, plain.measure.longest_window_s) == (0.02, 30.0)
+    surer = cells.parse("s", _measured("energy_target = 0.005\nlongest_window_s = 120"), {}, "s.toml")
+    assert (surer.measure.energy_target, surer.measure.longest_window_s) == (0.005, 120.0)
+    longer = cells.parse("s", _measured("longest_window_s = 120"), {}, "s.toml")
+    assert len({plain.digest, surer.digest, longer.digest}) == 3
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -64,6 +78,11 @@ def test_a_campaign_is_the_same_while_cells_and_method_are() -> None:
         (CELL + 'engine = "vllm"\n', "engine: no engine 'vllm'; known: transformers, fake"),
         (CELL + 'weights = "meta/llama"\n', "weights: expected random:SEED, path:DIR or hub:OWNER/NAME"),
         (CELL + f'weights = "path:{"d" * 190}/{"e" * 300}"\n', "s.toml: cells[0].weights: "),
+        (_measured("energy_target = 0"), "s.toml: measure.energy_target: expected float > 0"),
+        (_measured("energy_target = 1.5"), "s.toml: measure.energy_target: expected float <= 1"),
+        (_measured('energy_target = "2 %"'), 's.toml: measure.energy_target: expected float, got "2 %"'),
+        (_measured("longest_window_s = -1"), "s.toml: measure.longest_window_s: expected float >= 0"),
+        (_measured("longest_windows = 1"), "s.toml: measure: unknown key `longest_windows`"),
     ],
 )
 def test_a_wrong_file_is_one_line_with_key_value_and_expectation(text: str, message: str) -> None:

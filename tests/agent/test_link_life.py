@@ -53,6 +53,20 @@ def test_status_and_facts_are_kept_by_the_broker_for_who_comes_later(mosquitto, 
         assert late.facts[0] == facts()
 
 
+def test_facts_told_later_take_the_place_of_those_before(mosquitto, collector, outbox):
+    """At once, over the connection that stands; and after the next one too."""
+    with running(mosquitto, outbox) as link:
+        assert collector.until(lambda: collector.facts == [facts()])
+        link.tell(facts(hostname="renamed.local"))
+        assert collector.until(lambda: collector.facts == [facts(), facts(hostname="renamed.local")])
+        with closing(CollectorDouble(mosquitto.host, mosquitto.port)) as late:
+            assert late.until(lambda: late.facts == [facts(hostname="renamed.local")])
+        mosquitto.kill()
+        mosquitto.start()
+        assert collector.until(lambda: len(collector.facts) > 2)
+        assert {told.host.hostname for told in collector.facts[2:]} == {"renamed.local"}
+
+
 def test_status_follows_the_backlog(mosquitto, collector, outbox):
     collector.answers = False
     with running(mosquitto, outbox, PATIENT) as link:

@@ -29,6 +29,7 @@ class Recorder:
         self.calls: list[str] = []
         self.depth = self.tokens = 0
         self.busy_ns: int | EngineFailed = 7
+        self.most_steps = 10**9
         self.sync_s = 0.0
 
     def describe(self, order: Resolve) -> Described:
@@ -51,6 +52,9 @@ class Recorder:
         return 0
 
     def decode_one(self, token: Any) -> Any:
+        if not self.most_steps:
+            raise EngineFailed("lost")
+        self.most_steps -= 1
         self.depth += 1
         self.calls.append(f"decode at {self.depth - 1}")
         return token + 1
@@ -134,6 +138,68 @@ def test_profile_gives_busy_times_or_the_engines_reason() -> None:
     refused = _phases(engine).profile(order)
     assert refused.busy_ns is None
     assert refused.reason == "no device time"
+
+
+def _decode(depth: int = 20, steps: int = 3) -> Repeat:
+    return Repeat(phase=Phase.DECODE, repetitions=2, seconds=0, limit_s=9, depth=depth, steps=steps)
+
+
+def _decoded_at(engine: Recorder) -> list[int]:
+    return [int(call.removeprefix("decode at ")) for call in engine.calls if call.startswith("decode")]
+
+
+def test_a_stretch_that_follows_another_of_its_kind_begins_without_preparing() -> None:
+    """A second window of decode finds the cache as the first left it: no prefill in between, and the same depths."""
+    engine = Recorder()
+    running = _phases(engine)
+    running.repeat(_decode())
+    engine.calls.clear()
+    running.repeat(_decode())
+    running.profile(Profile(phase=Phase.DECODE, repetitions=1, depth=20, steps=3))
+    assert "prefill" not in engine.calls
+    assert _decoded_at(engine) == [20, 21, 22] * 3
+
+
+@pytest.mark.parametrize("other", [_decode(depth=30), _decode(steps=2)])
+def test_another_depth_or_number_of_steps_is_prepared_for(other: Repeat) -> None:
+    """And so is the way back."""
+    engine = Recorder()
+    running = _phases(engine)
+    running.repeat(_decode())
+    engine.calls.clear()
+    running.repeat(other)
+    assert engine.calls.count("prefill") == 1
+    assert _decoded_at(engine) == [*range(other.depth, other.depth + other.steps)] * 2
+    running.repeat(_decode())
+    assert engine.calls.count("prefill") == 2
+    assert engine.depth == 20
+
+
+@pytest.mark.parametrize("between", [Phase.PREFILL, Phase.REQUEST])
+def test_a_phase_in_between_is_prepared_for_and_so_is_the_return(between: Phase) -> None:
+    """Each has its own prompt: the whole one, and for decode one of the depth asked for."""
+    engine = Recorder()
+    running = _phases(engine)
+    running.repeat(_decode())
+    engine.calls.clear()
+    running.repeat(Repeat(phase=between, repetitions=1, seconds=0, limit_s=9, steps=2))
+    running.repeat(_decode())
+    assert [call for call in engine.calls if call.startswith("prompt")] == ["prompt 8", "prompt 20"]
+    assert _decoded_at(engine)[-6:] == [20, 21, 22] * 2
+
+
+def test_a_pass_that_failed_half_way_leaves_nothing_prepared() -> None:
+    """The cache stands at a depth that nobody knows."""
+    engine = Recorder()
+    running = _phases(engine)
+    running.repeat(_decode())
+    engine.most_steps = 2
+    assert running.profile(Profile(phase=Phase.DECODE, repetitions=1, depth=20, steps=3)).reason == "lost"
+    assert engine.depth == 22
+    engine.most_steps = 10**9
+    engine.calls.clear()
+    running.repeat(_decode())
+    assert _decoded_at(engine) == [20, 21, 22] * 2
 
 
 def test_nothing_but_model_calls_a_sync_and_the_clock_is_inside_a_span() -> None:

@@ -6,7 +6,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasewatt.beats import Beat
@@ -31,16 +31,17 @@ def test_steady_load():
     assert estimate.temporal_uncertainty_j == pytest.approx(0.0, abs=0.01)
 
 
+@settings(deadline=None)
 @given(st.floats(0.5, 4.0), st.floats(1.2, 5.0))
 def test_a_straight_line_is_continued_to_both_edges(start_s, length_s):
     """Wherever the window begins and ends between two updates."""
     end_s = start_s + length_s
-    estimate = energy_j(sampled(ramp, every(0.001, 10)), span(start_s, end_s), RAIL)
-    assert estimate.energy_j == pytest.approx(ramp_j(start_s, end_s), rel=1e-3)
+    estimate = energy_j(sampled(held(ramp), every(0.01, 10)), span(start_s, end_s), RAIL)
+    assert estimate.energy_j == pytest.approx(ramp_j(start_s, end_s), rel=2e-3)
 
 
 @pytest.mark.parametrize("outside_w", [0.0, 1000.0])
-@pytest.mark.parametrize("start_s", [2.0, 2.03, 2.05, 2.09])
+@pytest.mark.parametrize("start_s", [2.01, 2.03, 2.05, 2.09])
 def test_what_lies_beyond_an_edge_is_other_work_and_has_no_part(outside_w, start_s):
     """To interpolate across the edge would mix it in."""
     end_s = start_s + 6
@@ -88,7 +89,9 @@ def square(at_s: float) -> float:
 
 
 def test_square_wave_is_off_by_less_than_its_stated_half_width():
-    estimate = energy_j(sampled(held(square, 0.03), FAST_S), span(1, 12), channel(card=sensor_card(update_period_s=0.03)))
+    estimate = energy_j(
+        sampled(held(square, 0.03), FAST_S), span(1, 12), channel(card=sensor_card(update_period_s=0.03))
+    )
     assert estimate.energy_j is not None and estimate.temporal_uncertainty_j is not None
     assert abs(estimate.energy_j - 2200.0) < estimate.temporal_uncertainty_j < 300.0
     assert estimate.peak_power_w == pytest.approx(300.0, abs=0.01)
@@ -147,6 +150,7 @@ def test_missing_samples_are_left_out_not_read_as_zero():
     assert energy_j(samples, span(1, 9), RAIL).energy_j == pytest.approx(ramp_j(1, 9), rel=1e-3)
 
 
+@settings(deadline=None)
 @given(st.floats(3, 8), st.lists(st.floats(1.0, 500.0), min_size=131, max_size=131, unique=True))
 def test_two_halves_agree_with_the_whole(cut_s, levels_w):
     """To what the cut leaves open: the parts take it from their own side."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasewatt.beats import Beat
@@ -220,6 +220,7 @@ def beats(draw: st.DrawFn) -> Beat:
     return Beat(starts_ns, durations_ns, draw(st.integers(1, 20)))
 
 
+@settings(deadline=None)
 @given(SCATTERED | polled(), SPANS, CHANNELS, st.lists(beats(), max_size=2))
 def test_energy_stands_without_a_reason_and_a_reason_without_energy(points, window, asked, rhythm):
     """Any samples, any window, any card: never an exception, never both, never neither."""
@@ -243,6 +244,7 @@ def looked_at(levels_w: list[int], asked: Channel) -> list[Sample]:
 
 
 @pytest.mark.parametrize("asked", [POWER, COUNTER, channel()], ids=["power", "counter", "without a card"])
+@settings(deadline=None)
 @given(levels_w=LEVELS_W, edges_s=WINDOWS_S, k=st.sampled_from([0.125, 3, 1000]))
 def test_energy_and_its_half_width_scale_with_power(asked, levels_w, edges_s, k):
     samples = looked_at(levels_w, asked)
@@ -255,6 +257,7 @@ def test_energy_and_its_half_width_scale_with_power(asked, levels_w, edges_s, k)
 
 
 @pytest.mark.parametrize("asked", [POWER, COUNTER, channel()], ids=["power", "counter", "without a card"])
+@settings(deadline=None)
 @given(levels_w=LEVELS_W, edges_s=WINDOWS_S, shift_ns=st.integers(0, 10**17))
 def test_a_later_clock_changes_nothing(asked, levels_w, edges_s, shift_ns):
     samples, window = looked_at(levels_w, asked), span(*edges_s)
@@ -267,6 +270,7 @@ def test_a_later_clock_changes_nothing(asked, levels_w, edges_s, shift_ns):
         assert again.temporal_uncertainty_j == pytest.approx(once.temporal_uncertainty_j, rel=1e-6, abs=1e-6)
 
 
+@settings(deadline=None)
 @given(st.floats(0.5, 1e4), WINDOWS_S, st.sampled_from([0.01, 0.05, 0.1]))
 def test_energy_of_constant_power_is_exact(power_w, edges_s, every_s):
     """By watts that a coarse sensor shows again and again, and by a counter."""
