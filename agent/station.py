@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent.bench import Bench
-from agent.calibrating import calibrate_here
+from agent.calibrating import Calibrated, Progress, calibrate_here
 from agent.campaigns import Campaigns
 from agent.cards import CardStore
 from agent.control import RunRequest, StateLock
@@ -22,11 +22,13 @@ from agent.settings import Settings, broker_of
 from agent.stopping import Stop
 from agent.surveying import Surveyed, facts_of, survey
 from phasewatt import codec
-from phasewatt.errors import MeterUnavailable
+from phasewatt.errors import MeterUnavailable, StoreUnavailable
 from phasewatt.messages import Facts
 from phasewatt.records import Event
 
 logger = logging.getLogger(__name__)
+
+Calibrate = Callable[[Sequence[Surveyed], CardStore, Stop, Progress], list[Calibrated]]
 
 
 class Station:
@@ -37,7 +39,13 @@ class Station:
         ConfigInvalid, StoreUnavailable: the settings or the disk do not allow it.
     """
 
-    def __init__(self, state: Path, settings: Settings, sends_telemetry: bool = False) -> None:
+    def __init__(
+        self,
+        state: Path,
+        settings: Settings,
+        sends_telemetry: bool = False,
+        calibrate: Calibrate = calibrate_here,
+    ) -> None:
         broker = broker_of(settings.broker)
         self._lock = StateLock(state)
         self.host = Host(device_id(state, settings.device))
@@ -46,7 +54,7 @@ class Station:
         self.facts = self.host.facts(facts_of(self._found))
         self.outbox = Outbox.open(state, settings.outbox_cap_bytes)
         self._metering = _metering(settings.meters, self._found, self._cards)
-        self._calibrates = settings.calibrate
+        self._calibrate = calibrate if settings.calibrate else None
         self.link: Link | None = None
         if broker is not None:
             self.link = Link(
@@ -75,7 +83,7 @@ class Station:
         def stage(text: str) -> None:
             tell(Stage(text=text))
 
-        self._calibrate(stop, stage)
+        self._take_cards(stop, stage)
         bench = Bench(stop, stage)
         runner = Runner(self.host, bench, self._metering, stop, stage)
         try:
@@ -83,19 +91,33 @@ class Station:
         finally:
             bench.clear()
 
-    def _calibrate(self, stop: Stop, stage: Callable[[str], None]) -> None:
+    def _take_cards(self, stop: Stop, stage: Callable[[str], None]) -> None:
         """Sensor cards for the meters that have none for this driver and mode; what fails is said and goes without."""
-        due = [meter for meter in self._found if meter.uncalibrated and meter.reason is None]
-        if not due or not self._calibrates:
+        if self._calibrate is None:
             return
-        for outcome in calibrate_here(due, self._cards, stop, stage):
+        self._look()
+        due = [meter for meter in self._found if meter.uncalibrated and meter.reason is None]
+        if not due:
+            return
+        try:
+            outcomes = self._calibrate(due, self._cards, stop, stage)
+        except StoreUnavailable as error:  # the cards hold all the same, until the agent ends
+            outcomes = []
+            stage(str(error))
+        for outcome in outcomes:
             if outcome.reason is not None:
                 of = f"{outcome.meter} {outcome.channel.source}" if outcome.channel else outcome.meter
                 stage(f"no whole sensor card for {of}: {outcome.reason}")
+        self._look()
+
+    def _look(self) -> None:
+        """Survey the meters again, since driver and mode may have changed, and tell what is new about them."""
         self._found = survey([meter.meter for meter in self._found], self._cards)
-        self.facts = self.host.facts(facts_of(self._found))
-        if self.link is not None:
-            self.link.tell(Facts(schema=codec.SCHEMA, host=self.facts))
+        facts = self.host.facts(facts_of(self._found))
+        if facts != self.facts:
+            self.facts = facts
+            if self.link is not None:
+                self.link.tell(Facts(schema=codec.SCHEMA, host=facts))
 
     @property
     def meter_names(self) -> tuple[str, ...]:

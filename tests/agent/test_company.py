@@ -106,7 +106,7 @@ def test_a_real_process_is_company_until_it_is_said_to_be_ours(busy_loop) -> Non
     assert wait_until(lambda: process_cpu_s(busy_loop.pid) - began_s > 1.0, 60)
     passed_s = theirs.now().at_s - without.at_s
     differ_s = (theirs.cores_since(without) - ours.cores_since(with_it)) * passed_s
-    assert 0.7 < differ_s < 1.6
+    assert 0.7 < differ_s < 3.0
 
 
 def test_a_real_process_that_is_gone_has_no_cpu_time() -> None:

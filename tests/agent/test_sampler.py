@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import signal
+import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from agent.cards import CardStore
 from agent.sampler import Recording, Sampler
+from agent.sampling import ATTENTION_S
 from phasewatt import codec
 from phasewatt.errors import MeterUnavailable
 from phasewatt.records import Channel, Phase, Reading, Scope, Span
 from phasewatt.updates import samples_of
 from phasewatt.window_energy import energy_j
+from tests.fixtures.receipts import wait_until
 from tests.fixtures.sensors import recording
+from tests.fixtures.waveforms import sensor_card
 
 
 def test_samples_arrive_at_the_stated_rate(tmp_path: Path) -> None:
-    """At 50 Hz, half a second gives about 25 rows, in order, with the recorded values."""
+    """At 50 Hz, a row every 20 ms, in order, with the recorded values."""
     sampler = Sampler([f"replay:{recording(tmp_path / 'r', [10.0])}"], 50.0)
     sampler.start()
-    time.sleep(0.5)
+    assert wait_until(lambda: len(sampler.so_far().rows) > 20)
     seen = sampler.stop()
     times_ns = [at for at, _ in seen.rows]
-    assert 15 <= len(seen.rows) <= 35
+    spacings_ns = [after - before for before, after in itertools.pairwise(times_ns)]
+    assert statistics.median(spacings_ns) == pytest.approx(20_000_000, rel=0.25)
     assert times_ns == sorted(times_ns)
     assert {values for _, values in seen.rows} == {(10.0,)}
     assert seen.fault is None
@@ -56,9 +65,8 @@ def test_what_a_killed_child_sent_before_is_kept(tmp_path: Path) -> None:
     """The rows until the last flush are there, and the fault says what happened."""
     sampler = Sampler([f"replay:{recording(tmp_path / 'r', [10.0])}"], 50.0)
     sampler.start()
-    time.sleep(1.5)
-    os.kill(sampler.pid, signal.SIGKILL)
-    time.sleep(0.2)
+    assert wait_until(lambda: len(sampler.so_far().rows) > 0)
+    _kill(sampler)
     seen = sampler.stop()
     assert seen.rows
     assert seen.fault == "the sampler ended by itself with code -9"
@@ -76,6 +84,107 @@ def test_a_hung_child_is_ended(tmp_path: Path) -> None:
         os.kill(sampler.pid, 0)
 
 
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Sampler]:
+    """A sampler that reads twice a second, of a recording with new values all the time."""
+    file = recording(tmp_path / "a file", [10.0 + index * 0.001 for index in range(1000)], period_s=0.01)
+    sampler = Sampler([f"replay:{file}"], 2.0)
+    sampler.start()
+    yield sampler
+    sampler.stop()
+
+
+def test_what_was_sampled_can_be_had_while_it_goes_on(running: Sampler) -> None:
+    """Again and again, each time with more, and without an end of the sampling."""
+    assert wait_until(lambda: len(running.so_far().rows) > 0)
+    first = running.so_far()
+    assert (first.simulated, first.fault) == (True, None)
+    assert wait_until(lambda: len(running.so_far().rows) > len(first.rows))
+    assert running.so_far().rows[: len(first.rows)] == first.rows
+
+
+def test_attention_brings_close_rows_of_that_moment(running: Sampler) -> None:
+    """Half a second of them at 2 Hz would be one; they are there although nothing was stopped."""
+    asked_ns = time.monotonic_ns()
+    running.attend()
+    over_ns = asked_ns + round(ATTENTION_S * 1e9)
+    assert wait_until(lambda: any(at >= over_ns - 10**8 for at, _ in running.so_far().rows))
+    close = running.so_far().between(asked_ns, asked_ns + 10**9).rows
+    assert len(close) > 5
+
+
+def test_attention_after_the_child_died_is_no_error(running: Sampler) -> None:
+    """What was sampled until then stays."""
+    running.attend()
+    assert wait_until(lambda: len(running.so_far().rows) > 5)
+    _kill(running)
+    running.attend()
+    running.attend()
+    assert len(running.so_far().rows) > 5
+    assert running.stop().fault == "the sampler ended by itself with code -9"
+
+
+def test_attention_before_the_start_is_no_error() -> None:
+    """Nor is there anything yet."""
+    sampler = Sampler(["replay:file"], 10.0)
+    sampler.attend()
+    assert (sampler.channels, sampler.so_far().rows) == ((), ())
+
+
+def test_between_keeps_the_rows_of_a_stretch() -> None:
+    """Both ends included, and all else as it was."""
+    rows = tuple((at, (float(at),)) for at in range(0, 100, 10))
+    whole = Recording(meter="m", simulated=True, channels=(), rows=rows, fault="died")
+    part = whole.between(20, 45)
+    assert part.rows == rows[2:5]
+    assert (part.meter, part.simulated, part.fault) == ("m", True, "died")
+    assert whole.between(101, 200).traces("device", "boot") == ()
+
+
+def test_channels_have_the_cards_that_were_found_for_them(tmp_path: Path) -> None:
+    """In what is sampled so far, at the end, and in its traces; without a store they have none."""
+    meter = f"replay:{recording(tmp_path / 'r', [10.0])}"
+    plain = Sampler([meter], 50.0)
+    plain.start()
+    (channel,) = plain.stop().channels
+    cards = CardStore(tmp_path)
+    card = sensor_card(lag_s=0.07)
+    cards.keep(meter, channel, card)
+    sampler = Sampler([meter], 50.0, cards=cards)
+    sampler.start()
+    assert [c.card for c in (*sampler.channels, *sampler.so_far().channels)] == [card, card]
+    seen = sampler.stop()
+    assert {trace.channels[0].card for trace in seen.traces("device", "boot")} == {card}
+    assert channel.card is None
+
+
+def test_closely_reads_at_the_rate_and_no_faster(tmp_path: Path) -> None:
+    """The flag reaches the child, which still opens and reads."""
+    sampler = Sampler([f"replay:{recording(tmp_path / 'r', [10.0])}"], 50.0, closely=True)
+    sampler.start()
+    assert wait_until(lambda: len(sampler.so_far().rows) > 10)
+    seen = sampler.stop()
+    spacings_ns = [after - before for (before, _), (after, _) in itertools.pairwise(seen.rows)]
+    assert statistics.mean(spacings_ns) > 18_000_000
+
+
+@pytest.mark.parametrize("name", ["--closely", "-x", "two words", "--"])
+def test_a_name_is_a_name_whatever_it_looks_like(name: str) -> None:
+    """It reaches the table of meters whole, and is no option of the child."""
+    with pytest.raises(MeterUnavailable, match=f"^meter: no meter '{re.escape(name)}'"):
+        Sampler([name], 10.0).start()
+
+
+def test_several_meters_are_one_recording(tmp_path: Path) -> None:
+    """A path may have spaces; columns are in the order of the names."""
+    files = [recording(tmp_path / name, [watts]) for name, watts in (("a b", 10.0), ("-c", 20.0))]
+    sampler = Sampler([f"replay:{file}" for file in files], 50.0)
+    sampler.start()
+    seen = sampler.stop()
+    assert {values for _, values in seen.rows} == {(10.0, 20.0)}
+    assert len(seen.channels) == 2
+
+
 def test_long_recordings_are_cut_into_parts_that_fit_a_message() -> None:
     """An hour at 10 Hz: every part within the payload limit, and together the same rows."""
     channel = Channel(name="c", source="s", reading=Reading.INSTANT, unit="W", scope=Scope.MODULE)
@@ -87,3 +196,9 @@ def test_long_recordings_are_cut_into_parts_that_fit_a_message() -> None:
     found = samples_of(traces, 0)
     assert [sample.time_ns for sample in found] == [at for at, _ in rows]
     assert [sample.value for sample in found] == pytest.approx([values[0] for _, values in rows])
+
+
+def _kill(sampler: Sampler) -> None:
+    """End its process, and wait until it has ended without taking its exit code away."""
+    os.kill(sampler.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, sampler.pid, os.WEXITED | os.WNOWAIT)
