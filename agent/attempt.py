@@ -13,10 +13,10 @@ from agent.host import Host, Observation, busy_cores
 from agent.sampler import Recording
 from agent.stopping import Stop
 from phasewatt import codec, energy, identity
+from phasewatt.doubts import ALONE_CORES
 from phasewatt.phase_readings import phase_readings
 from phasewatt.records import Conditions, Kind, MemoryUse, Outcome, PhaseRun, Trace, Trial, Work
 
-_ALONE_CORES = 0.5
 _LOOK_S = 0.5
 
 
@@ -139,7 +139,7 @@ class Attempt:
 
     def _marks(self) -> list[str]:
         marks = []
-        if self._other_load > _ALONE_CORES:
+        if self._other_load > ALONE_CORES:
             marks.append(f"not alone: others kept {self._other_load:.1f} cores busy just before")
         if self._other_processes:
             marks.append(f"not alone: {self._other_processes} other processes on the GPUs just before")
@@ -153,7 +153,7 @@ class Attempt:
 def _settled_load(patience_s: float, stop: Stop) -> float:
     """Cores that others keep busy, once few are or patience is over."""
     deadline = time.monotonic() + patience_s
-    while (busy := busy_cores(_LOOK_S, stop.pause)) > _ALONE_CORES and time.monotonic() < deadline:
+    while (busy := busy_cores(_LOOK_S, stop.pause)) > ALONE_CORES and time.monotonic() < deadline:
         pass
     return busy
 

@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 from agent import engines, models
 from phasewatt import settings
 from phasewatt.errors import ConfigInvalid
+from phasewatt.window_energy import WIDE_SHARE
 
 Positive = Annotated[int, Meta(ge=1, le=2**31)]
 Seconds = Annotated[float, Meta(ge=0, le=86400)]
@@ -39,7 +40,7 @@ class Measure(Struct, frozen=True, forbid_unknown_fields=True):
     decode_steps: Positive = 64  # of a decode repetition, at most the output length
     profile_repetitions: Positive = 3
     rate_hz: Annotated[float, Meta(gt=0, le=100)] = 20.0
-    energy_target: Annotated[float, Meta(gt=0, le=1)] = 0.02  # a window is lengthened until its energy is so sure ...
+    energy_target: Annotated[float, Meta(gt=0, le=1)] = WIDE_SHARE  # a window is lengthened until its energy is so sure ...
     longest_window_s: Seconds = 30.0  # ... at most to this
 
 

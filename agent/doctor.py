@@ -16,12 +16,12 @@ from agent.orders import Described, Resolve
 from agent.stopping import Stop
 from agent.surveying import Surveyed, facts_of
 from agent.worker_process import WorkerProcess
+from phasewatt.doubts import ALONE_CORES
 from phasewatt.errors import PhasewattError
 from phasewatt.records import HostFacts
 
 _DESCRIBE_S = 300.0
 _LOW_DISK_BYTES = 2 * 10**9
-_ALONE_CORES = 0.5
 
 
 class Finding(Struct, frozen=True):
@@ -120,7 +120,7 @@ def _clock(host: Host) -> Finding:
 def _alone(host: Host) -> Finding:
     cores, others = busy_cores(1.0), host.gpus.processes()
     verdict = f"{cores:.1f} CPU cores busy" + ("" if others is None else f", {others} processes on the GPUs")
-    if cores <= _ALONE_CORES and not others:
+    if cores <= ALONE_CORES and not others:
         return Finding("alone", True, verdict)
     return Finding("alone", None, verdict, "end other work before measuring, or expect marked trials")
 

@@ -99,7 +99,7 @@ class Metering(Record, frozen=True):
     check_reasons: tuple[str, ...]  # why a cross-check gave no energy
     doubts: tuple[str, ...]
     reasons: tuple[str, ...]  # why trials have no energy here
-    window_reasons: tuple[str, ...]  # why windows are longer than asked, or shorter than their energy needed
+    window_reasons: tuple[str, ...]  # why windows are longer than asked for
 
 
 class ComparedWork(Record, frozen=True):

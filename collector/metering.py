@@ -24,11 +24,11 @@ def _of_trials(label: str, trials: Sequence[Trial]) -> Iterator[Metering]:
         for scope in Scope:
             found = [e for trial in trials for e in trial.energy if (e.phase, e.scope) == (phase, scope)]
             if found:
-                waits = [run.window_reason for trial in trials for run in trial.runs if run.phase is phase]
-                yield _entry(label, found, waits)
+                window_reasons = [run.window_reason for trial in trials for run in trial.runs if run.phase is phase]
+                yield _entry(label, found, window_reasons)
 
 
-def _entry(label: str, energies: Sequence[PhaseEnergy], waits: Iterable[str | None]) -> Metering:
+def _entry(label: str, energies: Sequence[PhaseEnergy], window_reasons: Iterable[str | None]) -> Metering:
     first, checks = energies[0], [energy.check for energy in energies if energy.check is not None]
     ratios = sorted(ratio for energy in energies if (ratio := check_ratio(energy)) is not None)
     return Metering(
@@ -51,7 +51,7 @@ def _entry(label: str, energies: Sequence[PhaseEnergy], waits: Iterable[str | No
         check_reasons=_texts(check.reason for check in checks),
         doubts=_texts(doubt for energy in energies for doubt in energy.doubts),
         reasons=_texts(energy.reason for energy in energies),
-        window_reasons=_texts(waits),
+        window_reasons=_texts(window_reasons),
     )
 
 

@@ -9,7 +9,7 @@ from phasewatt.throttling import reasons
 from phasewatt.updates import Sample, samples_of
 from phasewatt.window_energy import WIDE_SHARE
 
-ALONE_CORES = 0.5  # kept busy by others
+ALONE_CORES = 0.5  # kept busy by others: more is company, before a trial and during a phase
 MOVED_SHARE = 0.05  # of the clock's mean
 CLOCK_SOURCE = "nvml.sm_clock"
 EVENTS_SOURCE = "nvml.clock_event_reasons"

@@ -1,7 +1,7 @@
 """Joules with a verdict: the samples of a trial and its phases to energies, or to None with a reason. Pure.
 
 A scope may be read in several ways: watts at moments are integrated, a counter is read at both ends. Where both exist,
-the one that is less unsure of when it looked gives the figure, and the other checks it. What a figure cannot do without
+`window_energy.preferred` says which gives the figure, and the other checks it. What a figure cannot do without
 refuses it; what a reader must know beside it is a doubt.
 """
 

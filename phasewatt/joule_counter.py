@@ -25,6 +25,14 @@ _SPREAD = 0.3  # of the power: what it may vary by from step to step where too f
 _ENOUGH = 3  # powers that tell
 
 
+class MeanPower(NamedTuple):
+    """Mean power over a stretch of time."""
+
+    start_ns: int
+    end_ns: int
+    power_w: float
+
+
 class _Edge(NamedTuple):
     """The counter at an edge of the window."""
 
@@ -70,6 +78,17 @@ def difference(samples: Sequence[Sample], span: Span, timing: Timing) -> Estimat
     lag_j = max(start.jump_w, end.jump_w) * timing.lag_unsure_ns * 1e-9
     half_width_j = _SIGMAS * math.sqrt(start.variance_j2 + end.variance_j2 + lag_j**2)
     return Estimate(end.counter_j + start.counter_j, None, course.peak_w, made, None, half_width_j)
+
+
+def powers(samples: Sequence[Sample], timing: Timing) -> list[MeanPower]:
+    """Mean power between the steps that were read, where the counter did not run backwards."""
+    steps = _steps(samples, timing)
+    period_ns = timing.period_ns or _usual_ns(steps)
+    return [
+        MeanPower(before.time_ns, after.time_ns, _power_w(before, after, period_ns))
+        for before, after in itertools.pairwise(steps)
+        if after.value >= before.value and after.time_ns > before.time_ns
+    ]
 
 
 def _steps(samples: Sequence[Sample], timing: Timing) -> list[Update]:

@@ -191,7 +191,7 @@ class PhaseRun(Record, frozen=True):
     device_busy_reason: Text | None = None
     first_token_ns: tuple[Nanoseconds, ...] | None = None  # REQUEST: start to first token, per repetition
     gaps_ns: tuple[tuple[Nanoseconds, ...], ...] | None = None  # REQUEST: between tokens, per steady repetition
-    window_reason: Text | None = None  # why the window is longer than asked, or shorter than its energy needed
+    window_reason: Text | None = None  # why the window is longer than asked for
     other_cpu_cores: float | None = None  # kept busy by other processes meanwhile
     other_gpu_processes: Count | None = None  # seen before or after
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from collector.conditions import printable
 from collector.report.canvas import SMALL_PT, TEXT_PT, WIDTH_IN, ink, legend, plain_axes, series_colour, short
 from collector.report.evidence import Evidence
 from collector.report.svg import COLOURS
-from phasewatt import updates
+from phasewatt import joule_counter, updates
 from phasewatt.records import Channel, Phase, PhaseRun, Reading, Scope, Trace
 
 _READINGS = {Reading.INSTANT: "", Reading.AVERAGE: ", averaged", Reading.COUNTER: ", from its counter"}
@@ -84,10 +83,9 @@ def _points(channel: Channel, samples: Sequence[updates.Sample]) -> Iterator[upd
         for update in updates.updates_of(samples, timing):
             yield updates.Sample(update.time_ns - late_ns, update.value)
         return
-    for a, b in itertools.pairwise(updates.updates_of(samples, timing)):
-        middle_ns, duration_s = (a.time_ns + b.time_ns) // 2, (b.time_ns - a.time_ns) * 1e-9
-        if duration_s > 0 and b.value >= a.value:  # a counter that was reset tells nothing of the time between
-            yield updates.Sample(middle_ns - late_ns, (b.value - a.value) / duration_s)
+    for mean in joule_counter.powers(samples, timing):
+        yield updates.Sample(mean.start_ns, mean.power_w)
+        yield updates.Sample(mean.end_ns, mean.power_w)
 
 
 def _title(scope: Scope, lines: int) -> str:

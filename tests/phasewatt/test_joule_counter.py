@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 
@@ -10,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasewatt.estimate import Estimate
+from phasewatt.joule_counter import powers
 from phasewatt.records import Reading, Span
-from phasewatt.updates import Sample
+from phasewatt.updates import Sample, timing
 from phasewatt.window_energy import energy_j
 from tests.fixtures.records import SECOND_NS, channel, span
 from tests.fixtures.waveforms import Waveform, counted, every, held, sampled, sensor_card
@@ -226,3 +228,20 @@ def test_a_counter_that_runs_at_no_even_pace_makes_no_crash(points, period_s):
     window = Span(phase=span(0, 1).phase, start_ns=samples[1].time_ns, end_ns=samples[-2].time_ns, tokens=1)
     estimate = energy_j(samples, window, asked)
     assert (estimate.energy_j is None) == (estimate.reason is not None)
+
+
+def test_power_between_steps_is_the_loads_however_unevenly_it_was_read():
+    """Read closely at the edges and seldom between, steady power is the same over each stretch, without spikes."""
+    samples = sampled(shown(lambda at_s: 300.0 * at_s, 0.1), bursts(seldom_s=1.7))
+    found = powers(samples, timing(samples, COUNTER))
+    assert len(found) > 5
+    assert [mean.power_w for mean in found] == pytest.approx([300.0] * len(found), rel=1e-6)
+    assert all(before.end_ns == after.start_ns for before, after in itertools.pairwise(found))
+
+
+def test_a_counter_that_was_reset_tells_no_power_over_the_reset():
+    """The stretch in which it fell is left out; those before and after stand."""
+    resets = shown(lambda at_s: 300.0 * at_s - (900.0 if at_s > 6.0 else 0.0), 0.1)
+    found = powers(sampled(resets, every(0.02, 12.0)), timing([], COUNTER))
+    assert found
+    assert min(mean.power_w for mean in found) > 0
