@@ -40,7 +40,7 @@ class Measure(Struct, frozen=True, forbid_unknown_fields=True):
     decode_steps: Positive = 64  # of a decode repetition, at most the output length
     profile_repetitions: Positive = 3
     rate_hz: Annotated[float, Meta(gt=0, le=100)] = 20.0
-    energy_target: Annotated[float, Meta(gt=0, le=1)] = WIDE_SHARE  # a window is lengthened until its energy is so sure ...
+    energy_target: Annotated[float, Meta(gt=0, le=1)] = WIDE_SHARE  # a window grows until its energy is so sure ...
     longest_window_s: Seconds = 30.0  # ... at most to this
 
 

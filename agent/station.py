@@ -15,7 +15,7 @@ from agent.control import RunRequest, StateLock
 from agent.host import Host, device_id
 from agent.link import Link
 from agent.measuring import Stage, Tell, run_suite
-from agent.meters import AUTOMATIC, NO_METER
+from agent.meters import NO_METER, asked_for
 from agent.outbox import Outbox
 from agent.runner import Metering, Runner
 from agent.settings import Settings, broker_of
@@ -50,7 +50,7 @@ class Station:
         self._lock = StateLock(state)
         self.host = Host(device_id(state, settings.device))
         self._cards = CardStore(state)
-        self._found = survey(_asked(settings.meters), self._cards)
+        self._found = survey(asked_for(settings.meters), self._cards)
         self.facts = self.host.facts(facts_of(self._found))
         self.outbox = Outbox.open(state, settings.outbox_cap_bytes)
         self._metering = _metering(settings.meters, self._found, self._cards)
@@ -148,11 +148,6 @@ class Station:
             self.link.stop()
         self.outbox.close()
         self._lock.close()
-
-
-def _asked(meters: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The meters to look at: those of the settings, else all that a host may have."""
-    return AUTOMATIC if meters is None else tuple(name for name in meters if name != NO_METER)
 
 
 def _metering(asked: tuple[str, ...] | None, found: Sequence[Surveyed], cards: CardStore) -> Metering:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from collector.comparison import Metering
 from collector.conditions import printable
 from collector.pairing import Group, PairedWork
-from phasewatt.records import Phase, PhaseEnergy, Scope, Trial
+from phasewatt.records import Phase, PhaseEnergy, Reading, Scope, Trial
 
 
 def metering_of(work: PairedWork, groups: Sequence[Group]) -> tuple[Metering, ...]:
@@ -30,7 +30,8 @@ def _of_trials(label: str, trials: Sequence[Trial]) -> Iterator[Metering]:
 
 def _entry(label: str, energies: Sequence[PhaseEnergy], window_reasons: Iterable[str | None]) -> Metering:
     first, checks = energies[0], [energy.check for energy in energies if energy.check is not None]
-    ratios = sorted(ratio for energy in energies if (ratio := check_ratio(energy)) is not None)
+    readings = (first.reading, checks[0].reading if checks else None)
+    ratios = sorted(ratio for energy in energies if (ratio := _ratio_of(energy, *readings)) is not None)
     return Metering(
         group=label,
         phase=first.phase,
@@ -45,7 +46,7 @@ def _entry(label: str, energies: Sequence[PhaseEnergy], window_reasons: Iterable
         temporal_uncertainty=_largest(_share(energy, energy.temporal_uncertainty_j) for energy in energies),
         gain_uncertainty=gain_of(energies),
         calibrated=all(energy.calibrated for energy in energies),
-        check_reading=checks[0].reading if checks else None,
+        check_reading=readings[1],
         check_sources=_texts(check.source for check in checks),
         check_ratio=(ratios[0], ratios[-1]) if ratios else None,
         check_reasons=_texts(check.reason for check in checks),
@@ -59,6 +60,14 @@ def check_ratio(energy: PhaseEnergy) -> float | None:
     """The energy that the other reading gives, over this one's; None where either is missing."""
     check = energy.check
     return None if check is None or check.energy_j is None or not energy.energy_j else check.energy_j / energy.energy_j
+
+
+def _ratio_of(energy: PhaseEnergy, taken: Reading, checked: Reading | None) -> float | None:
+    """`check_ratio` of one reading over another; a trial that took the other one is turned about."""
+    ratio, check = check_ratio(energy), energy.check
+    if not ratio or check is None or {energy.reading, check.reading} != {taken, checked}:
+        return None
+    return ratio if energy.reading is taken else 1 / ratio
 
 
 def gain_of(energies: Iterable[PhaseEnergy]) -> float | None:

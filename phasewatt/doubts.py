@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from phasewatt.records import PhaseRun, Trace
-from phasewatt.throttling import reasons
+from phasewatt.estimate import stood_s
+from phasewatt.records import PhaseRun, Span, Trace
+from phasewatt.throttling import CLOCK_SOURCE, EVENTS_SOURCE, reasons
 from phasewatt.updates import Sample, samples_of
 from phasewatt.window_energy import WIDE_SHARE
 
 ALONE_CORES = 0.5  # kept busy by others: more is company, before a trial and during a phase
 MOVED_SHARE = 0.05  # of the clock's mean
-CLOCK_SOURCE = "nvml.sm_clock"
-EVENTS_SOURCE = "nvml.clock_event_reasons"
 
 
 def of_window(traces: Sequence[Trace], run: PhaseRun) -> tuple[str, ...]:
@@ -36,16 +35,17 @@ def _company(run: PhaseRun) -> Iterator[str]:
 
 
 def _held_back(traces: Sequence[Trace], run: PhaseRun) -> Iterator[str]:
-    for samples in _of_source(traces, run, EVENTS_SOURCE):
-        seen = [reasons(round(sample.value)) for sample in samples]
-        held = [names for names in seen if names]
-        if held:
-            told = ", ".join(sorted({name for names in held for name in names}))
-            yield f"throttled: {told} in {len(held) / len(seen):.0%} of the window"
+    for window, samples in _of_source(traces, run, EVENTS_SOURCE):
+        stood = stood_s([(sample.time_ns - window.start_ns) * 1e-9 for sample in samples], window.duration_s)
+        seen = [(reasons(round(sample.value)), time_s) for sample, time_s in zip(samples, stood, strict=True)]
+        names = {name for held, _ in seen for name in held}
+        if names:
+            share = sum(time_s for held, time_s in seen if held) / window.duration_s
+            yield f"throttled: {', '.join(sorted(names))} in {share:.0%} of the window"
 
 
 def _clocks(traces: Sequence[Trace], run: PhaseRun) -> Iterator[str]:
-    for samples in _of_source(traces, run, CLOCK_SOURCE):
+    for _, samples in _of_source(traces, run, CLOCK_SOURCE):
         clocks_hz = [sample.value for sample in samples]
         mean_hz = sum(clocks_hz) / len(clocks_hz)
         lowest_hz, highest_hz = min(clocks_hz), max(clocks_hz)
@@ -53,8 +53,8 @@ def _clocks(traces: Sequence[Trace], run: PhaseRun) -> Iterator[str]:
             yield f"clocks_moved: {lowest_hz / 1e6:.0f} to {highest_hz / 1e6:.0f} MHz"
 
 
-def _of_source(traces: Sequence[Trace], run: PhaseRun, source: str) -> Iterator[list[Sample]]:
-    """The samples within the window of each channel of that source, where there are any."""
+def _of_source(traces: Sequence[Trace], run: PhaseRun, source: str) -> Iterator[tuple[Span, list[Sample]]]:
+    """The window, and the samples within it of each channel of that source, where there are any."""
     window = run.window
     if window is None or not traces:
         return
@@ -62,4 +62,4 @@ def _of_source(traces: Sequence[Trace], run: PhaseRun, source: str) -> Iterator[
         if channel.source == source and channel.parts_of_total:
             samples = samples_of(traces, index)
             if inside := [s for s in samples if window.start_ns <= s.time_ns <= window.end_ns]:
-                yield inside
+                yield window, inside

@@ -34,3 +34,9 @@ def longest_gap_s(times_ns: Sequence[int], span: Span) -> float:
     """The longest time inside `span` without one of `times_ns`."""
     marks = [span.start_ns, *times_ns, span.end_ns]
     return max(after - before for before, after in itertools.pairwise(marks)) * 1e-9
+
+
+def stood_s(times_s: Sequence[float], window_s: float) -> list[float]:
+    """The time that each value in a window stands for: half of the way to its neighbours, all of the way to an edge."""
+    edges = [0.0, *((a + b) / 2 for a, b in itertools.pairwise(times_s)), window_s]
+    return [after - before for before, after in itertools.pairwise(edges)]

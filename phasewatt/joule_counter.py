@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from phasewatt.estimate import Estimate, refused, too_few
 from phasewatt.records import Span
-from phasewatt.updates import Sample, Timing, Update
+from phasewatt.updates import Sample, Timing
 
 MIN_UPDATES = 4  # steps that the counter made inside the window, read or not
 NEAR = 1.5  # periods: an edge further than this from every step that was read is not known, ...
@@ -31,6 +31,14 @@ class MeanPower(NamedTuple):
     start_ns: int
     end_ns: int
     power_w: float
+
+
+class _Step(NamedTuple):
+    """A step of the counter: when it came, and what it led to."""
+
+    time_ns: int
+    counter_j: float
+    unsure_ns: int  # standard deviation of `time_ns`
 
 
 class _Edge(NamedTuple):
@@ -87,17 +95,17 @@ def powers(samples: Sequence[Sample], timing: Timing) -> list[MeanPower]:
     return [
         MeanPower(before.time_ns, after.time_ns, _power_w(before, after, period_ns))
         for before, after in itertools.pairwise(steps)
-        if after.value >= before.value and after.time_ns > before.time_ns
+        if after.counter_j >= before.counter_j and after.time_ns > before.time_ns
     ]
 
 
-def _steps(samples: Sequence[Sample], timing: Timing) -> list[Update]:
-    """The steps of the counter by what they led to, moved by the lag; `open_ns` is two standard deviations of a time.
+def _steps(samples: Sequence[Sample], timing: Timing) -> list[_Step]:
+    """The steps of the counter by what they led to, moved by the lag.
 
     A step that was seen closely also tells when the one before it came, a period earlier, if that was not seen.
     """
     period_ns = timing.period_ns
-    steps: list[Update] = []
+    steps: list[_Step] = []
     for before, now in itertools.pairwise(samples):
         if now.value == before.value:
             continue
@@ -106,23 +114,23 @@ def _steps(samples: Sequence[Sample], timing: Timing) -> list[Update]:
         at_ns = now.time_ns - open_ns // 2 - timing.lag_ns
         unsure_ns = round(math.hypot(open_ns / math.sqrt(12), timing.jitter_ns))
         if period_ns is not None and open_ns < period_ns / 2:
-            earlier = Update(at_ns - period_ns, before.value, unsure_ns)
+            earlier = _Step(at_ns - period_ns, before.value, unsure_ns)
             if not steps:
                 steps.append(earlier)
-            elif steps[-1].open_ns > unsure_ns and _is_same(steps, earlier, period_ns):
+            elif steps[-1].unsure_ns > unsure_ns and _is_same(steps, earlier, period_ns):
                 steps[-1] = earlier
-        steps.append(Update(at_ns, now.value, unsure_ns))
+        steps.append(_Step(at_ns, now.value, unsure_ns))
     return steps
 
 
-def _is_same(steps: Sequence[Update], step: Update, period_ns: int) -> bool:
+def _is_same(steps: Sequence[_Step], step: _Step, period_ns: int) -> bool:
     """Whether `step` may be the last of `steps`, better placed."""
     after_ns = steps[-2].time_ns if len(steps) > 1 else -math.inf
     return after_ns < step.time_ns and abs(steps[-1].time_ns - step.time_ns) < period_ns
 
 
 def _edge(
-    steps: Sequence[Update], edge_ns: int, power_w: float, spread_w: float, period_ns: int, near_ns: float
+    steps: Sequence[_Step], edge_ns: int, power_w: float, spread_w: float, period_ns: int, near_ns: float
 ) -> _Edge | None:
     """The counter at the end of the window that lies before `edge_ns`, by the nearest step; None without one near."""
     inside = [step for step in steps if step.time_ns <= edge_ns]
@@ -138,16 +146,16 @@ def _edge(
     else:
         nearest, away_s = beyond[0], -past_ns * 1e-9
         power_w, spread_w = beyond_w, _SPREAD * beyond_w
-    variance_j2 = (power_w * nearest.open_ns * 1e-9) ** 2 + (spread_w * away_s) ** 2
-    return _Edge(nearest.value + power_w * away_s, variance_j2, jump_w)
+    variance_j2 = (power_w * nearest.unsure_ns * 1e-9) ** 2 + (spread_w * away_s) ** 2
+    return _Edge(nearest.counter_j + power_w * away_s, variance_j2, jump_w)
 
 
-def _course(inside: Sequence[Update], period_ns: int) -> _Course:
+def _course(inside: Sequence[_Step], period_ns: int) -> _Course:
     pairs = list(itertools.pairwise(inside))
     powers_w = [_power_w(before, after, period_ns) for before, after in pairs]
     weights = [after.time_ns - before.time_ns for before, after in pairs]
     centre_ns = (inside[0].time_ns + inside[-1].time_ns) // 2
-    mean_w = (inside[-1].value - inside[0].value) / (sum(weights) * 1e-9)
+    mean_w = (inside[-1].counter_j - inside[0].counter_j) / (sum(weights) * 1e-9)
     if len(powers_w) < _ENOUGH:
         return _Course(centre_ns, mean_w, 0.0, _SPREAD * mean_w, max(powers_w))
     away_ns = [(before.time_ns + after.time_ns) // 2 - centre_ns for before, after in pairs]
@@ -158,21 +166,21 @@ def _course(inside: Sequence[Update], period_ns: int) -> _Course:
     return _Course(centre_ns, mean_w, slope, statistics.stdev(left_w), max(powers_w))
 
 
-def _mirrored(step: Update) -> Update:
+def _mirrored(step: _Step) -> _Step:
     """A step as seen by one who goes back in time, with a counter that counts down."""
-    return Update(-step.time_ns, -step.value, step.open_ns)
+    return _Step(-step.time_ns, -step.counter_j, step.unsure_ns)
 
 
-def _usual_ns(steps: Sequence[Update]) -> int:
-    return (
-        round(statistics.median(b.time_ns - a.time_ns for a, b in itertools.pairwise(steps))) if len(steps) > 1 else 1
-    )
+def _usual_ns(steps: Sequence[_Step]) -> int:
+    """The usual time between steps; of fewer than two, any that is no 0."""
+    spacings_ns = [after.time_ns - before.time_ns for before, after in itertools.pairwise(steps)]
+    return round(statistics.median(spacings_ns)) if spacings_ns else 1
 
 
-def _periods(before: Update, after: Update, period_ns: int) -> int:
+def _periods(before: _Step, after: _Step, period_ns: int) -> int:
     return max(1, round((after.time_ns - before.time_ns) / period_ns))
 
 
-def _power_w(before: Update, after: Update, period_ns: int) -> float:
+def _power_w(before: _Step, after: _Step, period_ns: int) -> float:
     """Mean power between two steps, by the counter's own even period."""
-    return (after.value - before.value) / (_periods(before, after, period_ns) * period_ns * 1e-9)
+    return (after.counter_j - before.counter_j) / (_periods(before, after, period_ns) * period_ns * 1e-9)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from phasewatt import roofline
 from phasewatt.records import Outcome, Phase, PhaseEnergy, PhaseRun, Scope, Trial
+from phasewatt.throttling import CLOCK_SOURCE
 
 
 class Better(enum.Enum):
@@ -247,7 +248,7 @@ def _gpm(phase: Phase, name: str) -> Callable[[Trial, Context], Readings]:
 
 
 def _sm_clock(phase: Phase) -> Callable[[Trial, Context], Readings]:
-    return _seen(phase, SM_CLOCK_SOURCE, "SM clock was")
+    return _seen(phase, CLOCK_SOURCE, "SM clock was")
 
 
 def _utilisation(phase: Phase, of_memory: bool) -> Callable[[Trial, Context], Readings]:
@@ -270,8 +271,6 @@ def _utilisation(phase: Phase, of_memory: bool) -> Callable[[Trial, Context], Re
 
     return read
 
-
-SM_CLOCK_SOURCE = "nvml.sm_clock"
 
 _LOWER, _HIGHER, _NEITHER = Better.LOWER, Better.HIGHER, Better.NEITHER
 _PRE, _DEC, _REQ = Phase.PREFILL, Phase.DECODE, Phase.REQUEST

@@ -1,13 +1,16 @@
 """What channels beside power showed phase by phase: clocks, temperature, utilisation. Pure.
 
-Travels in the trial, so that a lost trace loses no number.
+Travels in the trial, so that a lost trace loses no number. A mean is one over time: near the edges of a window channels
+are read oftener than within it.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 
+from phasewatt.estimate import stood_s
 from phasewatt.records import Channel, PhaseReading, PhaseRun, Trace
 from phasewatt.updates import samples_of
 
@@ -27,14 +30,16 @@ def phase_readings(traces: Sequence[Trace], runs: Iterable[PhaseRun]) -> tuple[P
 
 def _within(run: PhaseRun, channel: Channel, samples: Sequence[tuple[int, float]]) -> Iterator[PhaseReading]:
     window = run.window
-    values = [] if window is None else [value for at, value in samples if window.start_ns <= at <= window.end_ns]
-    if values:
+    inside = [] if window is None else [each for each in samples if window.start_ns <= each[0] <= window.end_ns]
+    if window is not None and inside:
+        values = [value for _, value in inside]
+        stood = stood_s([(at - window.start_ns) * 1e-9 for at, _ in inside], window.duration_s)
         yield PhaseReading(
             phase=run.phase,
             name=channel.name,
             source=channel.source,
             unit=channel.unit,
-            mean=math.fsum(values) / len(values),
+            mean=math.fsum(map(operator.mul, values, stood)) / window.duration_s,
             lowest=min(values),
             highest=max(values),
             readings=len(values),

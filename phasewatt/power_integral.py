@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from phasewatt import beats, spread
-from phasewatt.estimate import Estimate, longest_gap_s, refused, too_few
+from phasewatt.estimate import Estimate, longest_gap_s, refused, stood_s, too_few
 from phasewatt.records import Span
 from phasewatt.updates import Sample, Timing, Update, updates_of
 
@@ -58,7 +58,7 @@ def _trapezoids(
     watts = [point.value for point in points]
     window_s = span.duration_s
     slope_w_per_s, residuals_w = spread.trend(times_s, watts)
-    weights_s = _weights_s(times_s, window_s)
+    weights_s = stood_s(times_s, window_s)
     ends_j = slope_w_per_s * ((window_s - times_s[-1]) ** 2 - times_s[0] ** 2) / 2
     energy_j = math.fsum(weight * power for weight, power in zip(weights_s, watts, strict=True)) + ends_j
     sampling_j = spread.half_width(residuals_w, averaged) * math.sqrt(
@@ -92,12 +92,6 @@ def _looked(points: Sequence[Update], timing: Timing) -> tuple[list[int], int]:
     counts = [round((at - times_ns[0]) / beat_ns) for at in times_ns]
     slope = statistics.linear_regression(counts, times_ns)
     return [round(slope.intercept + slope.slope * count) for count in counts], timing.jitter_ns
-
-
-def _weights_s(times_s: Sequence[float], window_s: float) -> list[float]:
-    """The time that each value stands for: half of the way to its neighbours, and all of the way to an edge."""
-    edges = [0.0, *((a + b) / 2 for a, b in itertools.pairwise(times_s)), window_s]
-    return [after - before for before, after in itertools.pairwise(edges)]
 
 
 def _rounding_w(watts: Sequence[float], resolution_w: float | None) -> float:

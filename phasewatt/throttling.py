@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+CLOCK_SOURCE = "nvml.sm_clock"  # the channels that tell the clock, and what sets it
+EVENTS_SOURCE = "nvml.clock_event_reasons"
+
 # Bits that mean less speed than the work asked for; idling and clocks set by a user are none. Source: nvml.h
 THROTTLES: Mapping[int, str] = {
     0x4: "software power cap",

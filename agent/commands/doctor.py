@@ -20,14 +20,14 @@ def run(args: argparse.Namespace) -> int:
     from agent.cards import CardStore
     from agent.doctor import examine
     from agent.host import Host
-    from agent.meters import AUTOMATIC
+    from agent.meters import asked_for
     from agent.settings import broker_of
     from agent.surveying import survey
 
     settings = options.settings_of(args)
     host = Host(settings.device or "doctor")
     findings = []
-    found = survey(AUTOMATIC if settings.meters is None else settings.meters, CardStore(args.state_dir))
+    found = survey(asked_for(settings.meters), CardStore(args.state_dir))
     for finding in examine(host, found, args.state_dir, broker_of(settings.broker)):
         findings.append(finding)
         if not args.json:

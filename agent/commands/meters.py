@@ -32,11 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the meters; 1 if none answers, or if one could not be calibrated that should."""
     from agent.cards import CardStore
-    from agent.meters import AUTOMATIC
+    from agent.meters import asked_for
     from agent.surveying import survey
 
-    asked = options.settings_of(args).meters
-    names = AUTOMATIC if asked is None else tuple(name for name in asked if name != "none")
+    names = asked_for(options.settings_of(args).meters)
     store = CardStore(args.state_dir)
     found = survey(names, store)
     failures: list[str] = []

@@ -19,7 +19,7 @@ METERS: Mapping[str, str] = {
     "external": "agent.meters.external:External",
 }
 NO_METER = "none"  # in settings: no power is read
-AUTOMATIC = ("nvml", "rapl")  # replay shows a recording, so it must be asked for
+AUTOMATIC = ("nvml", "rapl")  # a recording, or a meter outside of this host, must be asked for
 
 
 class Meter(Protocol):
@@ -42,6 +42,11 @@ class Meter(Protocol):
 
     def close(self) -> None:
         """Let go of the source."""
+
+
+def asked_for(names: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The meters to look at: those that the settings name, else all that a host may have."""
+    return AUTOMATIC if names is None else tuple(name for name in names if name != NO_METER)
 
 
 def check(name: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from agent.gpus import clock_event_reasons
 from agent.meters.gpm import Gpm
 from phasewatt.records import Channel, Reading, Scope
+from phasewatt.throttling import CLOCK_SOURCE, EVENTS_SOURCE
 
 _GAIN_UNCERTAINTY = 0.05  # NVIDIA states +-5 %; no self-calibration sees it
 
@@ -69,8 +70,8 @@ def power_calls(nvml: Any, gpu: Gpu) -> Iterator[Call]:
 def side_calls(nvml: Any, gpu: Gpu) -> Iterator[Call]:
     """What explains the power: clock, what holds it back, temperature, and the share of time with a kernel."""
     handle = gpu.handle
-    yield _beside(gpu, "nvml.sm_clock", "Hz", lambda: nvml.nvmlDeviceGetClockInfo(handle, 1) * 1e6)
-    yield _beside(gpu, "nvml.clock_event_reasons", "bits", lambda: clock_event_reasons(nvml, handle))
+    yield _beside(gpu, CLOCK_SOURCE, "Hz", lambda: nvml.nvmlDeviceGetClockInfo(handle, 1) * 1e6)
+    yield _beside(gpu, EVENTS_SOURCE, "bits", lambda: clock_event_reasons(nvml, handle))
     yield _beside(gpu, "nvml.temperature", "degC", lambda: nvml.nvmlDeviceGetTemperature(handle, 0))
     yield _beside(
         gpu, "nvml.utilisation", "1", lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu * 1e-2, Reading.AVERAGE

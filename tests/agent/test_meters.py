@@ -47,6 +47,13 @@ def test_the_contract_covers_every_meter() -> None:
     assert set(OPENERS) == set(meters.METERS)
 
 
+def test_meters_asked_for_are_those_of_the_settings_or_all_that_a_host_may_have() -> None:
+    """The word for no meter is none of them."""
+    assert meters.asked_for(None) == meters.AUTOMATIC
+    assert meters.asked_for(("external:csv:p.csv", "rapl")) == ("external:csv:p.csv", "rapl")
+    assert meters.asked_for((meters.NO_METER,)) == ()
+
+
 @pytest.fixture(params=OPENERS.values(), ids=OPENERS)
 def meter(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Meter]:
     """An open meter whose sensor answers."""

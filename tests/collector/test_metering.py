@@ -90,6 +90,20 @@ def test_cross_checks_are_shown_as_a_ratio_over_all_trials() -> None:
     assert "counter / integrated = 0.997 to 1.004" in metering.line(two)
 
 
+def test_a_trial_that_took_the_other_reading_has_its_ratio_turned_about() -> None:
+    first, second = measured("alpha", sensors=[GPU]), measured("alpha", sensors=[GPU], seed=1)
+    (energy,) = [e for e in second.stored.trial.energy if e.phase is Phase.DECODE]
+    check = CrossCheck(
+        source="constructed.power",
+        reading=Reading.INSTANT,
+        energy_j=(energy.energy_j or 0.0) / 0.99,
+        reason=None,
+        temporal_uncertainty_j=1.0,
+    )
+    by_counter = decode_told(second, reading=Reading.COUNTER, check=check)
+    assert of_decode(checked(first, 0.997), by_counter).check_ratio == pytest.approx((0.99, 0.997))
+
+
 def test_a_cross_check_that_was_refused_says_why() -> None:
     entry = of_decode(checked(measured("alpha", sensors=[GPU]), None))
     assert entry.check_ratio is None

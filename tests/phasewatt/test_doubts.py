@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 import pytest
 
-from phasewatt import doubts
+from phasewatt import doubts, throttling
 from phasewatt.records import Channel, Phase
 from tests.fixtures.records import changed, channel, phase_run, trace
 from tests.fixtures.waveforms import every
 
 RUN = phase_run(Phase.DECODE, [1.0] * 4)  # seconds 1 to 5
 TIMES_S = every(0.1, 10)
-CLOCK = channel(name="gpu0", source=doubts.CLOCK_SOURCE, unit="Hz", scope=None)
-EVENTS = channel(name="gpu0", source=doubts.EVENTS_SOURCE, unit="bits", scope=None)
+CLOCK = channel(name="gpu0", source=throttling.CLOCK_SOURCE, unit="Hz", scope=None)
+EVENTS = channel(name="gpu0", source=throttling.EVENTS_SOURCE, unit="bits", scope=None)
 
 
 def beside(asked: Channel, values: Callable[[float], float | None]) -> tuple[str, ...]:
@@ -40,7 +40,7 @@ def test_other_processes_on_the_gpu_are_told():
 
 def test_throttling_is_told_with_its_causes_and_its_share_of_the_window():
     (told,) = beside(EVENTS, lambda at_s: 0x24 if 1.95 < at_s < 3.95 else 0x1)
-    assert told == "throttled: software power cap, software thermal in 49% of the window"
+    assert told == "throttled: software power cap, software thermal in 50% of the window"
 
 
 @pytest.mark.parametrize("bits", [0x0, 0x1, 0x2, 0x10, 0x100])

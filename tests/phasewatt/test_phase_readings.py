@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from phasewatt.phase_readings import phase_readings
 from phasewatt.records import Phase, Reading
 from tests.fixtures.records import changed, channel, phase_run, trace
@@ -24,6 +26,13 @@ def test_mean_lowest_and_highest_of_every_phase():
         (100.0, 200.0, 300.0, 5),
         (500.0, 550.0, 600.0, 3),
     ]
+
+
+def test_a_part_that_was_read_oftener_weighs_no_more():
+    """As it is read near the edges of a window."""
+    times_s = [*every(0.01, 2.0), *every(0.1, 4, 2.0)]
+    (found,) = phase_readings([trace(times_s, (CLOCK, lambda at_s: 900.0 if at_s < 2.0 else 1500.0))], [PREFILL])
+    assert found.mean == pytest.approx(1200.0, rel=0.02)
 
 
 def test_power_and_masks_are_no_readings():
