@@ -30,10 +30,13 @@ def host_busy_s() -> float:
 
 
 def process_cpu_s(pid: int) -> float | None:
-    """CPU time that a process has used; None: there is no such process."""
+    """CPU time that a process and those that it started have used; None: there is no such process."""
     with suppress(psutil.Error):
-        times = psutil.Process(pid).cpu_times()
-        return float(times.user + times.system)
+        process = psutil.Process(pid)
+        children = [child.cpu_times() for child in process.children(recursive=True)] if pid != os.getpid() else []
+        own = process.cpu_times()
+        ended_s = own.children_user + own.children_system if pid != os.getpid() else 0.0
+        return float(own.user + own.system + ended_s + sum(times.user + times.system for times in children))
     return None
 
 

@@ -157,10 +157,11 @@ class Sampler:
 
     def _read_header(self) -> Header:
         assert self._child is not None and self._child.stdout is not None
-        ready, _, _ = select.select([self._child.stdout], [], [], _START_S)
+        limit_s = _START_S * len(self._names)  # they open one after the other
+        ready, _, _ = select.select([self._child.stdout], [], [], limit_s)
         line = self._child.stdout.readline() if ready else b""
         if not line:
-            why = "ended at once" if ready else f"did not answer in {_START_S:.0f} s"
+            why = "ended at once" if ready else f"did not answer in {limit_s:.0f} s"
             raise MeterUnavailable(f"the sampler of {', '.join(self._names)} {why}")
         header = msgspec.json.decode(line, type=Header)
         if header.refusal is not None:

@@ -16,7 +16,7 @@ from agent.sampling import ATTENTION_S, FLUSH_S
 from agent.scopes import own_scope
 from agent.stopping import Stop
 from phasewatt import energy
-from phasewatt.records import Channel, Phase, PhaseEnergy, PhaseRun
+from phasewatt.records import Channel, Phase, PhaseEnergy, PhaseRun, Reading
 
 MARGIN_S = 300.0  # beyond a phase's own limit: one repetition may be long
 BRACKET_S = 0.5  # of sampling before the first window and after each one
@@ -173,7 +173,9 @@ class Windows:
             growth = 2.0 if code in _LONGER_HELPS else 0.0
         else:
             share = (found.temporal_uncertainty_j or 0.0) / abs(found.energy_j) if found.energy_j else 0.0
-            growth = (share / measure.energy_target) ** 2 if share > measure.energy_target else 0.0
+            lack = share / measure.energy_target
+            power = 1 if found.reading is Reading.COUNTER else 2  # a counter is unsure of its ends alone
+            growth = lack**power if lack > 1 else 0.0
         if not growth:
             return None
         return min(measure.longest_window_s, took_s * min(_MOST_GROWTH, max(_LEAST_GROWTH, 1.2 * growth)))

@@ -7,6 +7,7 @@ period beyond, which the edge does not touch.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 import statistics
@@ -20,6 +21,7 @@ from phasewatt.updates import Sample, Timing
 MIN_UPDATES = 4  # steps that the counter made inside the window, read or not
 NEAR = 1.5  # periods: an edge further than this from every step that was read is not known, ...
 NEAR_SHARE = 0.02  # ... or than this part of the window, where the counter is faster than its reader
+_BEARING = 4  # periods before and after a window that bear on it
 _SIGMAS = 1.96  # half-width of 95 %
 _SPREAD = 0.3  # of the power: what it may vary by from step to step where too few steps were read to tell
 _ENOUGH = 3  # powers that tell
@@ -65,6 +67,7 @@ class _Course(NamedTuple):
 
 def difference(samples: Sequence[Sample], span: Span, timing: Timing) -> Estimate:
     """Energy of `span` in joules; refused where the counter ran backwards, or was not read at an edge."""
+    samples = _around(samples, span, timing)
     if any(after.value < before.value for before, after in itertools.pairwise(samples)):
         return refused("counter_backwards: the energy counter was reset or ran backwards")
     steps = _steps(samples, timing)
@@ -86,6 +89,15 @@ def difference(samples: Sequence[Sample], span: Span, timing: Timing) -> Estimat
     lag_j = max(start.jump_w, end.jump_w) * timing.lag_unsure_ns * 1e-9
     half_width_j = _SIGMAS * math.sqrt(start.variance_j2 + end.variance_j2 + lag_j**2)
     return Estimate(end.counter_j + start.counter_j, None, course.peak_w, made, None, half_width_j)
+
+
+def _around(samples: Sequence[Sample], span: Span, timing: Timing) -> Sequence[Sample]:
+    """The samples that bear on a window: what a counter did long before or after it is no matter."""
+    length_ns = span.end_ns - span.start_ns
+    margin_ns = round(max(_BEARING * (timing.period_ns or 0), 2 * NEAR_SHARE * length_ns)) + timing.lag_ns
+    first = bisect.bisect_left(samples, span.start_ns - margin_ns, key=lambda sample: sample.time_ns)
+    last = bisect.bisect_right(samples, span.end_ns + margin_ns, key=lambda sample: sample.time_ns)
+    return samples[max(0, first - 1) : last + 1]
 
 
 def powers(samples: Sequence[Sample], timing: Timing) -> list[MeanPower]:

@@ -16,7 +16,7 @@ from phasewatt.updates import Sample, Timing, summed, timing
 MIN_AVERAGES = 4  # lengths of a sensor's averaging in a window, where it averages for longer than its update period
 WIDE_SHARE = 0.02  # of the energy: a temporal uncertainty above it is wide
 _ORDER = (Reading.COUNTER, Reading.INSTANT, Reading.AVERAGE)
-_TOGETHER = (Scope.MODULE, Scope.BOARD_INPUT, Scope.WALL)  # rails of one board, whose errors are not independent
+_TOGETHER = (Scope.MODULE, Scope.BOARD_INPUT)  # rails of one board, whose errors are not independent
 
 
 def energy_j(samples: Sequence[Sample], span: Span, channel: Channel, rhythm: Iterable[Beat] = ()) -> Estimate:

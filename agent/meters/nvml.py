@@ -88,7 +88,7 @@ class Nvml:
         self.read_costs_s = tuple(cost_s for call, cost_s in zip(calls, costs_s, strict=True) for _ in call.channels)
         self._polls = _placed(calls, costs_s, period_s, self._clock())
         self.driver = self._probe.driver()
-        modes = [self._probe.mode(gpu) for gpu in gpus if gpu.counts]
+        modes = [self._probe.mode(gpu) for gpu in gpus]  # of all, whichever counts: cards are found again by it
         self.mode = "; ".join(dict.fromkeys(mode for mode in modes if mode)) or None
 
     def _values(self, call: Call) -> tuple[float | None, ...]:

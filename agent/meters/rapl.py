@@ -87,6 +87,7 @@ class _Zone:
         if self._last_uj is not None and now_uj < self._last_uj:
             if self._range_uj is None:
                 logger.warning("%s ran backwards and its range is unknown", self.name)
+                self._last_uj = now_uj  # from here on it counts again, and a window over the fall is refused
                 return None
             self._wrapped_uj += self._range_uj
         self._last_uj = now_uj

@@ -121,11 +121,12 @@ def test_the_named_gpu_alone_counts_and_has_side_channels() -> None:
     assert {c.name for c in opened(library).channels if c.parts_of_total} == {"gpu0", "gpu1"}
 
 
-def test_equal_modes_of_several_gpus_are_told_once() -> None:
+def test_the_mode_is_that_of_all_gpus_whichever_counts() -> None:
+    """Equal ones are told once. A card that was found with all GPUs must hold where one of them works."""
     limits_mw = [700_000, 700_000, 500_000]
     library = FakeNvml({"nvmlDeviceGetCount": 3, "nvmlDeviceGetEnforcedPowerLimit": lambda handle: limits_mw[handle]})
     assert opened(library).mode == "limit 700 W; limit 500 W"
-    assert opened(library, "GPU-2").mode == "limit 500 W"
+    assert opened(library, "GPU-2").mode == "limit 700 W; limit 500 W"
 
 
 def test_unknown_uuid_is_unavailable_with_the_remedy() -> None:

@@ -173,11 +173,18 @@ def test_a_ramp_is_followed_at_the_edges():
     assert estimate.energy_j == pytest.approx(warming(8.05) - warming(2.05), rel=1e-3)
 
 
-@pytest.mark.parametrize("reset_s", [2.0, 7.0, 11.5])
+@pytest.mark.parametrize("reset_s", [3.9, 7.0, 10.1])
 def test_a_counter_that_runs_backwards_is_refused(reset_s):
     """A driver was reloaded, or the counter ran over: nothing that it tells can be believed."""
     samples = sampled(lambda at_s: counted(50.0)(at_s) - (5000.0 if at_s > reset_s else 0.0), every(0.01, 12))
     assert code(energy_j(samples, span(4, 10), COUNTER)) == "counter_backwards"
+
+
+@pytest.mark.parametrize("reset_s", [2.0, 11.5])
+def test_a_reset_long_before_or_after_the_window_is_no_matter(reset_s):
+    """What the counter gained in between is what it is."""
+    samples = sampled(lambda at_s: counted(50.0)(at_s) - (5000.0 if at_s > reset_s else 0.0), every(0.01, 12))
+    assert holds(energy_j(samples, span(4, 10), COUNTER), 300.0)
 
 
 def test_a_counter_that_stands_still_is_refused():
