@@ -33,15 +33,20 @@ class Finding(Struct, frozen=True):
     remedy: str | None = None
 
 
-def examine(host: Host, found: Sequence[Surveyed], state: Path, broker: BrokerSettings | None) -> Iterator[Finding]:
-    """All findings, each as soon as it is known; only a False one keeps this host from measuring."""
+def examine(
+    host: Host, found: Sequence[Surveyed], named: bool, state: Path, broker: BrokerSettings | None
+) -> Iterator[Finding]:
+    """All findings, each as soon as it is known; only a False one keeps this host from measuring.
+
+    `named`: the meters are those that the settings name, and must answer.
+    """
     facts = host.facts(facts_of(found))
     yield Finding(
         "host", True, f"{facts.model or facts.architecture}, {facts.cpu_count} CPUs, {facts.operating_system}"
     )
     yield _python()
     yield _engine()
-    yield from _power(facts)
+    yield from _power(facts, named)
     yield from (card_finding(meter) for meter in found if meter.reason is None and not meter.simulated)
     yield _memory(facts)
     yield _disk(state)
@@ -77,10 +82,12 @@ def _engine() -> Finding:
     return Finding("engine", True, verdict)
 
 
-def _power(facts: HostFacts) -> Iterator[Finding]:
+def _power(facts: HostFacts, named: bool) -> Iterator[Finding]:
     for sensor in facts.sensors:
-        yield Finding(f"power: {sensor.meter}", sensor.usable or None, sensor.reason)
-    if not any(sensor.usable for sensor in facts.sensors):
+        missing = False if named else None
+        remedy = "take it out of the settings, or mend it" if named and not sensor.usable else None
+        yield Finding(f"power: {sensor.meter}", sensor.usable or missing, sensor.reason, remedy)
+    if not named and not any(sensor.usable for sensor in facts.sensors):
         yield Finding("power", None, "no power sensor answers: time and memory are measured, energy is not")
 
 

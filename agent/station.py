@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from agent.bench import Bench
@@ -22,7 +23,7 @@ from agent.settings import Settings, broker_of
 from agent.stopping import Stop
 from agent.surveying import Surveyed, facts_of, survey
 from phasewatt import codec
-from phasewatt.errors import MeterUnavailable, StoreUnavailable
+from phasewatt.errors import ConfigInvalid, MeterUnavailable, StoreUnavailable
 from phasewatt.messages import Facts
 from phasewatt.records import Event
 
@@ -47,13 +48,15 @@ class Station:
         calibrate: Calibrate = calibrate_here,
     ) -> None:
         broker = broker_of(settings.broker)
-        self._lock = StateLock(state)
-        self.host = Host(device_id(state, settings.device))
-        self._cards = CardStore(state)
-        self._found = survey(asked_for(settings.meters), self._cards)
-        self.facts = self.host.facts(facts_of(self._found))
-        self.outbox = Outbox.open(state, settings.outbox_cap_bytes)
-        self._metering = _metering(settings.meters, self._found, self._cards)
+        with ExitStack() as undone:
+            self._lock = undone.enter_context(closing(StateLock(state)))
+            self.host = Host(device_id(state, settings.device))
+            self._cards = CardStore(state)
+            self._found = survey(asked_for(settings.meters), self._cards)
+            self.facts = self.host.facts(facts_of(self._found))
+            self._metering = _metering(settings.meters, self._found, self._cards)
+            self.outbox = Outbox.open(state, settings.outbox_cap_bytes)
+            undone.pop_all()  # from here on, `close` lets go of them
         self._calibrate = calibrate if settings.calibrate else None
         self.link: Link | None = None
         if broker is not None:
@@ -68,6 +71,9 @@ class Station:
         self._campaigns = Campaigns(self.outbox)
         if self.outbox.set_aside is not None:
             self.note("spool-set-aside", f"the outbox was damaged: set aside as {self.outbox.set_aside.name}")
+
+        if self._cards.set_aside is not None:
+            self.note("cards-set-aside", f"the sensor cards were damaged: set aside as {self._cards.set_aside.name}")
 
     def execute(self, request: RunRequest, tell: Tell, stop: Stop) -> None:
         """Run a suite.
@@ -150,6 +156,16 @@ class Station:
         self._lock.close()
 
 
+def _check_names(found: Sequence[Surveyed]) -> None:
+    """Raise ConfigInvalid where two meters have a channel of one name: their watts would be added up."""
+    names = [(c.scope, c.source, c.name, c.reading) for meter in found for c in meter.channels if c.scope is not None]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigInvalid(
+            f"meters: two of them read {twice[2]!r} ({twice[1]}): name each once; two wall meters need a name= each"
+        )
+
+
 def _metering(asked: tuple[str, ...] | None, found: Sequence[Surveyed], cards: CardStore) -> Metering:
     """The meters to read: those asked for, which must answer, else those that do."""
     if asked == (NO_METER,):
@@ -158,4 +174,5 @@ def _metering(asked: tuple[str, ...] | None, found: Sequence[Surveyed], cards: C
     refused = "; ".join(f"{meter.meter}: {meter.reason}" for meter in found if meter.reason is not None)
     if asked is not None and refused:
         raise MeterUnavailable(refused)
+    _check_names(found)
     return Metering(usable, None if usable else f"no power sensor ({refused})", cards)

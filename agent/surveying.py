@@ -58,7 +58,8 @@ def _told(meter: Surveyed) -> str:
     ]
     beside = len(meter.channels) - len(power)
     missing = sum(value is None for _, value in power)
-    words = [f"reads {', '.join(name for name, _ in power)}"]
+    words = ["simulated: plays a recording"] if meter.simulated else []
+    words += [f"reads {', '.join(name for name, _ in power)}"]
     words += [f"{beside} channels beside power"] if beside else []
     words += [f"{missing} not answering now"] if missing else []
     return "; ".join([*words, *meter.refused])

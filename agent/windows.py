@@ -173,7 +173,7 @@ class Windows:
             growth = 2.0 if code in _LONGER_HELPS else 0.0
         else:
             share = (found.temporal_uncertainty_j or 0.0) / abs(found.energy_j) if found.energy_j else 0.0
-            lack = share / measure.energy_target
+            lack = min(_MOST_GROWTH, share / measure.energy_target)
             power = 1 if found.reading is Reading.COUNTER else 2  # a counter is unsure of its ends alone
             growth = lack**power if lack > 1 else 0.0
         if not growth:

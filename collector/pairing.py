@@ -164,8 +164,13 @@ def _lonely(placed: Sequence[_Placed], compared: set[str], across: Across | None
 
 def _why_lonely(place: _Placed, placed: Sequence[_Placed], across: Across | None) -> str:
     """Why nothing compares with `place`: in which parts the most similar work differs, of another group if there is."""
-    elsewhere = [other for other in placed if other.group != place.group]
-    others = elsewhere or [other for other in placed if other.work_id != place.work_id]
+    stored = [other for other in placed if not other.group.reference]
+    elsewhere = [other for other in stored if other.group != place.group]
+    others = (
+        elsewhere
+        or [other for other in stored if other.work_id != place.work_id]
+        or [other for other in placed if other.work_id != place.work_id]
+    )
     if not others:
         return f"{_ONLY_ONE}, and there is no other"
     nearest = min(others, key=lambda other: len(differences(place.work, other.work, across)))

@@ -53,8 +53,12 @@ def decode_record(kind: Kind, schema: int, body: bytes) -> SentRecord:
         RecordRejected: an unknown schema version, or not a valid record of it.
     """
     decoder = _DECODERS.get((kind, schema))
+    if decoder is None and schema < 1:
+        raise RecordRejected(f"{kind.value} of schema {schema}: a draft from before version 1; measure again")
     if decoder is None:
-        raise RecordRejected(f"{kind.value} of schema {schema}: this version reads up to {SCHEMA}; upgrade it")
+        raise RecordRejected(
+            f"{kind.value} of schema {schema}: this version reads up to {SCHEMA}; upgrade this program"
+        )
     return _strict(lambda: decoder(body), kind.value)
 
 

@@ -99,7 +99,7 @@ def _energy(read: _Read, run: PhaseRun, told: tuple[str, ...]) -> PhaseEnergy:
     first, estimate, window = read.channels[0], read.estimate, run.window
     energy_j, half_width_j = estimate.energy_j, estimate.temporal_uncertainty_j
     calibrated = all(map(is_calibrated, read.channels))
-    own = () if calibrated else ("uncalibrated: no sensor card, its lag is not known",)
+    own = () if calibrated else ("uncalibrated: no sensor card that tells its period and lag",)
     wide = () if energy_j is None or half_width_j is None else doubts.of_width(energy_j, half_width_j)
     gains = [channel.gain_uncertainty for channel in read.channels]
     known = [gain for gain in gains if gain is not None]

@@ -88,7 +88,9 @@ def difference(samples: Sequence[Sample], span: Span, timing: Timing) -> Estimat
         return refused("gap: the counter was not read near an edge of the window", made)
     lag_j = max(start.jump_w, end.jump_w) * timing.lag_unsure_ns * 1e-9
     half_width_j = _SIGMAS * math.sqrt(start.variance_j2 + end.variance_j2 + lag_j**2)
-    return Estimate(end.counter_j + start.counter_j, None, course.peak_w, made, None, half_width_j)
+    energy_j = end.counter_j + start.counter_j
+    peak_w = max(course.peak_w, energy_j / span.duration_s)
+    return Estimate(energy_j, None, peak_w, made, None, half_width_j)
 
 
 def _around(samples: Sequence[Sample], span: Span, timing: Timing) -> Sequence[Sample]:

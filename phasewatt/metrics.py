@@ -198,7 +198,10 @@ def _energy_of(trial: Trial, phase: Phase, scope: Scope | None) -> tuple[PhaseEn
             return energy, ""
     if not trial.energy:
         return None, trial.energy_reason or "no power sensor"
-    return None, f"{phase.value} was not metered on scope {scope.value if scope else 'none'}"
+    if scope is None:
+        metered = ", ".join(dict.fromkeys(energy.scope.value for energy in trial.energy))
+        return None, f"no meter covers the processor that did the work; metered beside it: {metered}"
+    return None, f"{phase.value} was not metered on scope {scope.value}"
 
 
 def _repetitions(trial: Trial, energy: PhaseEnergy) -> float:

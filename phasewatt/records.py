@@ -19,6 +19,8 @@ Nanoseconds = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Duration = Annotated[int, Meta(ge=1, le=2**63 - 1)]  # in ns; what took no time was not measured
 SensorTime = Annotated[float, Meta(ge=0, le=3600)]
 NotNegative = Annotated[float, Meta(ge=0)]
+Joules = Annotated[float, Meta(ge=-1e15, le=1e15)]  # beyond it lies no measurement
+HalfWidth = Annotated[float, Meta(ge=0, le=1e15)]
 Step = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 Label = Annotated[str, Meta(max_length=256)]
@@ -234,19 +236,19 @@ class PhaseEnergy(Record, frozen=True):
     source: Label  # which sensor, e.g. "nvml.instant"
     reading: Reading
     rails: tuple[Label, ...]
-    window_s: float
+    window_s: NotNegative
     repetitions: Count
     tokens: Count
-    energy_j: float | None  # gross, of the whole window; None: see reason
+    energy_j: Joules | None  # gross, of the whole window; None: see reason
     reason: Text | None  # a code, then words: "gap: ..."
-    idle_adjusted_j: float | None  # less idle power times the window; None: see idle_reason
+    idle_adjusted_j: Joules | None  # less idle power times the window; None: see idle_reason
     idle_reason: Text | None
     mean_power_w: float | None
     peak_power_w: float | None
     distinct_updates: Count
     longest_gap_s: float | None
-    temporal_uncertainty_j: float | None  # half-width of 95 %: when the sensor looked
-    systematic_uncertainty_j: float | None  # half-width: the sensor's gain, which no repetition shows
+    temporal_uncertainty_j: HalfWidth | None  # half-width of 95 %: when the sensor looked
+    systematic_uncertainty_j: HalfWidth | None  # half-width: the sensor's gain, which no repetition shows
     calibrated: bool = False  # period, lag and averaging come from sensor cards, not from the samples alone
     doubts: tuple[Text, ...] = ()  # codes with words: the figure stands, and a reader must know
     check: CrossCheck | None = None

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     host = Host(settings.device or "doctor")
     findings = []
     found = survey(asked_for(settings.meters), CardStore(args.state_dir))
-    for finding in examine(host, found, args.state_dir, broker_of(settings.broker)):
+    for finding in examine(host, found, settings.meters is not None, args.state_dir, broker_of(settings.broker)):
         findings.append(finding)
         if not args.json:
             sign = {True: "ok", None: "--", False: "NO"}[finding.ok]

@@ -113,6 +113,8 @@ def _show(found: list[Surveyed]) -> None:
     for meter in found:
         if meter.reason is not None:
             print(f"{meter.meter}: {meter.reason}")
+        elif meter.simulated:
+            print(f"{meter.meter}: simulated, it plays a recording")
     if not any(meter.channels for meter in found):
         print("no meter answers on this host: time and memory are measured, energy is not", file=sys.stderr)
 

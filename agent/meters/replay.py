@@ -63,4 +63,9 @@ def _recorded(path: Path) -> list[Trace]:
         raise MeterUnavailable(f"replay: cannot read {path}: {error}; expected one Trace record a line") from error
     if not traces or not traces[0].time.steps:
         raise MeterUnavailable(f"replay: {path} holds no trace")
+    if any(trace.channels != traces[0].channels for trace in traces):
+        raise MeterUnavailable(f"replay: the lines of {path} have other channels than its first: one recording a file")
+    times_ns = [at for trace in traces for at in series.unpack_times(trace.time)]
+    if times_ns != sorted(times_ns):
+        raise MeterUnavailable(f"replay: the lines of {path} are not in order of time")
     return traces

@@ -194,3 +194,15 @@ def test_replay_of_a_file_that_is_no_recording_is_unavailable(tmp_path: Path, co
     path.write_bytes(content)
     with pytest.raises(MeterUnavailable, match="replay"):
         Replay(0.1, str(path))
+
+
+def test_a_replay_whose_lines_do_not_belong_together_is_unavailable(tmp_path: Path) -> None:
+    """Other channels, or an earlier time, on a later line: columns would be joined that are not one."""
+    watts, joules = recording(tmp_path / "w", [1.0, 2.0]), recording(tmp_path / "j", [1.0], reading=Reading.COUNTER)
+    mixed = tmp_path / "mixed"
+    mixed.write_bytes(watts.read_bytes() + joules.read_bytes())
+    with pytest.raises(MeterUnavailable, match="other channels"):
+        Replay(0.1, str(mixed))
+    mixed.write_bytes(watts.read_bytes() * 2)
+    with pytest.raises(MeterUnavailable, match="not in order of time"):
+        Replay(0.1, str(mixed))

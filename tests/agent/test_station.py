@@ -20,7 +20,7 @@ from agent.settings import Broker, Settings
 from agent.station import Station
 from agent.stopping import Stop
 from agent.surveying import Surveyed
-from phasewatt.errors import Stopped, StoreUnavailable
+from phasewatt.errors import ConfigInvalid, Stopped, StoreUnavailable
 from phasewatt.records import SensorCard
 from tests.fixtures.receipts import CollectorDouble
 from tests.fixtures.wall import CsvLogger
@@ -197,3 +197,11 @@ def test_the_collector_learns_of_a_new_card_at_once(house: House, mosquitto) -> 
         assert station.link.wait_drained(10)
         cards = [facts.host.sensors[0].channels[0].card for facts in collector.facts]
     assert cards == [None, sensor_card()]
+
+
+def test_two_meters_of_one_name_are_refused_and_not_added_up(tmp_path: Path) -> None:
+    """Two plugs must have names of their own; the same plug twice must not be two."""
+    one, two = (CsvLogger(tmp_path / f"{name}.csv") for name in ("one", "two"))
+    asked = tuple(f"external:csv:{logger.path}" for logger in (one, two))
+    with one.running(), two.running(), pytest.raises(ConfigInvalid, match="two wall meters need a name= each"):
+        Station(tmp_path, Settings(meters=asked))

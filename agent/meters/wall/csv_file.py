@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from agent.meters.wall.json_fields import plain_number
 from agent.meters.wall.latest import Latest
 from agent.meters.wall.spec import Spec, quantities
 from phasewatt.errors import ConfigInvalid, MeterUnavailable
@@ -155,7 +156,7 @@ class _Rows:
         if not cell.strip():
             return None
         try:
-            return float(cell)
+            return plain_number(cell)
         except ValueError:
             self._latest.drop("a value that is no number")
             return None

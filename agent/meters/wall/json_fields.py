@@ -43,10 +43,21 @@ def number_at(document: object, path: str) -> float | None:
     return _number(document)
 
 
+def plain_number(text: str) -> float:
+    """The number that a meter wrote; Python alone reads "1_000" as one.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if "_" in text or not text.isascii():
+        raise ValueError(f"not a number: {text!r}")
+    return float(text)
+
+
 def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
-        return float(value)
+        return plain_number(value) if isinstance(value, str) else float(value)
     except (ValueError, OverflowError):
         return None
