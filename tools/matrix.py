@@ -2,7 +2,8 @@
 
 Each gets an environment of its own, `.venv-3.10` and so on, which the next run reuses. The tests run from a copy
 without the sources beside it, so that what is imported is what was installed. torch is left out: it has no wheel for
-every Python, and it is several GB where the wheel is a CUDA one; the tests that need it skip and say so.
+every Python, and it is several GB where the wheel is a CUDA one; the tests that need it skip and say so. Two Pythons
+are tested at a time, since the tests mostly wait; what they print is kept in a file each and shown when it fails.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,6 +25,7 @@ WORK = ROOT / "build" / "matrix"
 MINORS = range(10, 14)
 EXTRAS = "nvml,collector,postgres,dev"
 NOT_THE_WHEEL = ("tests/test_house.py", "tests/test_package.py")  # about the source tree, which is not copied
+AT_A_TIME = 2
 MISSING = "not on this machine, not tested"
 ASKS = "import sys; print(*sys.version_info[:2], sep='.')"
 
@@ -35,7 +38,9 @@ def main() -> int:
     arguments = parser.parse_args()
     versions = [arguments.only] if arguments.only else [f"3.{minor}" for minor in MINORS]
     wheel = build_wheel()
-    verdicts = {version: test_on(version, wheel, arguments.every) for version in versions}
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        said = pool.map(lambda version: test_on(version, wheel, arguments.every), versions)
+        verdicts = dict(zip(versions, said, strict=True))
     for version, verdict in verdicts.items():
         print(f"matrix: Python {version}: {verdict}")
     failed = any(verdict.startswith("failed") for verdict in verdicts.values())
@@ -60,7 +65,13 @@ def test_on(version: str, wheel: Path, strict: bool) -> str:
         return MISSING
     begun = time.monotonic()
     python = environment(version, interpreter, wheel)
-    done = subprocess.run([python, "-m", "pytest", *options(strict)], cwd=copy_of_tests(version), check=False)
+    there = copy_of_tests(version)
+    said = there / "output.txt"
+    with said.open("wb") as output:
+        command = [python, "-m", "pytest", *options(strict)]
+        done = subprocess.run(command, cwd=there, stdout=output, stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        print(f"matrix: Python {version}:\n{said.read_text(errors='replace')}", flush=True)
     verdict = "passed" if done.returncode == 0 else f"failed (pytest's exit status {done.returncode})"
     return f"{verdict} in {time.monotonic() - begun:.0f} s"
 
