@@ -68,7 +68,7 @@ def test_on(version: str, wheel: Path, strict: bool) -> str:
     there = copy_of_tests(version)
     said = there / "output.txt"
     with said.open("wb") as output:
-        command = [python, "-m", "pytest", *options(strict)]
+        command = [str(python), "-m", "pytest", *options(strict)]
         done = subprocess.run(command, cwd=there, stdout=output, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
         print(f"matrix: Python {version}:\n{said.read_text(errors='replace')}", flush=True)
