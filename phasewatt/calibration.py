@@ -10,6 +10,8 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from phasewatt import rhythm, square_wave
 from phasewatt.records import Reading, SensorCard
 from phasewatt.rhythm import Change, Refusal, Rhythm
@@ -64,6 +66,18 @@ def card(
         driver=driver,
         mode=mode,
         measured_unix_s=measured_unix_s,
+    )
+
+
+def borrowed(card: SensorCard, lender: SensorCard, name: str) -> SensorCard:
+    """`card` with the timing of another channel of the same source, which is called `name`."""
+    return msgspec.structs.replace(
+        card,
+        update_period_s=lender.update_period_s,
+        update_jitter_s=lender.update_jitter_s,
+        averaging_s=lender.averaging_s,
+        lag_s=lender.lag_s,
+        reason=f"the load hardly reached it: its timing is that of {name}",
     )
 
 

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from phasewatt.errors import RecordRejected
+from phasewatt.errors import RecordNewer, RecordRejected
 from phasewatt.records import Event, Kind, Telemetry, Trace, Trial
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_PAYLOAD_BYTES = 256 * 1024  # on the wire; below mosquitto's, EMQX's and AWS IoT's usual limits of 1 MiB
 MAX_INFLATED_BYTES = 4 * 1024 * 1024
 _COMPRESS_ABOVE_BYTES = 1024
@@ -50,15 +50,14 @@ def decode_record(kind: Kind, schema: int, body: bytes) -> SentRecord:
     """The record in `body`, brought to today's form.
 
     Raises:
-        RecordRejected: an unknown schema version, or not a valid record of it.
+        RecordNewer: of a schema version above `SCHEMA`.
+        RecordRejected: of a draft's schema version, or not a valid record of its version.
     """
     decoder = _DECODERS.get((kind, schema))
     if decoder is None and schema < 1:
         raise RecordRejected(f"{kind.value} of schema {schema}: a draft from before version 1; measure again")
     if decoder is None:
-        raise RecordRejected(
-            f"{kind.value} of schema {schema}: this version reads up to {SCHEMA}; upgrade this program"
-        )
+        raise RecordNewer(f"{kind.value} of schema {schema}: this version reads up to {SCHEMA}; upgrade this program")
     return _strict(lambda: decoder(body), kind.value)
 
 
@@ -104,6 +103,7 @@ def _current(record: type[SentRecord]) -> Callable[[bytes], SentRecord]:
     return msgspec.json.Decoder(record).decode
 
 
+# What schema 2 added has a default that says "not told", so that the records of schema 1 are read as they are.
 _DECODERS: dict[tuple[Kind, int], Callable[[bytes], SentRecord]] = {
-    (kind, SCHEMA): _current(record) for record, kind in KINDS.items()
+    (kind, schema): _current(record) for record, kind in KINDS.items() for schema in (1, SCHEMA)
 }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from phasewatt.estimate import stood_s
 from phasewatt.records import PhaseRun, Span, Trace
-from phasewatt.throttling import CLOCK_SOURCE, EVENTS_SOURCE, reasons
+from phasewatt.throttling import CLOCK_SOURCES, EVENTS_SOURCE, reasons
 from phasewatt.updates import Sample, samples_of
 from phasewatt.window_energy import WIDE_SHARE
 
@@ -35,7 +35,7 @@ def _company(run: PhaseRun) -> Iterator[str]:
 
 
 def _held_back(traces: Sequence[Trace], run: PhaseRun) -> Iterator[str]:
-    for window, samples in _of_source(traces, run, EVENTS_SOURCE):
+    for window, samples in _of_sources(traces, run, (EVENTS_SOURCE,)):
         stood = stood_s([(sample.time_ns - window.start_ns) * 1e-9 for sample in samples], window.duration_s)
         seen = [(reasons(round(sample.value)), time_s) for sample, time_s in zip(samples, stood, strict=True)]
         names = {name for held, _ in seen for name in held}
@@ -45,7 +45,7 @@ def _held_back(traces: Sequence[Trace], run: PhaseRun) -> Iterator[str]:
 
 
 def _clocks(traces: Sequence[Trace], run: PhaseRun) -> Iterator[str]:
-    for _, samples in _of_source(traces, run, CLOCK_SOURCE):
+    for _, samples in _of_sources(traces, run, CLOCK_SOURCES):
         clocks_hz = [sample.value for sample in samples]
         mean_hz = sum(clocks_hz) / len(clocks_hz)
         lowest_hz, highest_hz = min(clocks_hz), max(clocks_hz)
@@ -53,13 +53,15 @@ def _clocks(traces: Sequence[Trace], run: PhaseRun) -> Iterator[str]:
             yield f"clocks_moved: {lowest_hz / 1e6:.0f} to {highest_hz / 1e6:.0f} MHz"
 
 
-def _of_source(traces: Sequence[Trace], run: PhaseRun, source: str) -> Iterator[tuple[Span, list[Sample]]]:
-    """The window, and the samples within it of each channel of that source, where there are any."""
+def _of_sources(
+    traces: Sequence[Trace], run: PhaseRun, sources: Collection[str]
+) -> Iterator[tuple[Span, list[Sample]]]:
+    """The window, and the samples within it of each channel of those sources, where there are any."""
     window = run.window
     if window is None or not traces:
         return
     for index, channel in enumerate(traces[0].channels):
-        if channel.source == source and channel.parts_of_total:
+        if channel.source in sources and channel.parts_of_total:
             samples = samples_of(traces, index)
             if inside := [s for s in samples if window.start_ns <= s.time_ns <= window.end_ns]:
                 yield window, inside

@@ -9,7 +9,9 @@ PhasewattError
 ├── EngineFailed       this cell cannot be measured: record a failed trial, go on
 │   └── DoesNotFit     the model needs more memory than there is: record a skipped trial, go on
 ├── RecordRejected     these bytes are not a record of ours: quarantine them, go on
-└── StoreUnavailable   the database cannot be opened or is not ours: print the line, exit
+│   └── RecordNewer    of a schema that this version does not know yet: leave it to a later version
+├── StoreUnavailable   the database cannot be opened or is not ours: print the line, exit
+└── BrokerUnavailable  the broker cannot be reached, or does not let this user in: print the line, exit
 ```
 
 The message is one line that names the thing and the remedy; entry points print it as it is.
@@ -56,5 +58,13 @@ class RecordRejected(PhasewattError):
     """Bytes that are not a valid record or message of a known schema version."""
 
 
+class RecordNewer(RecordRejected):
+    """A record of a newer schema version; after an upgrade of this program it may be good."""
+
+
 class StoreUnavailable(PhasewattError):
     """A database that cannot be opened, or that is not phasewatt's."""
+
+
+class BrokerUnavailable(PhasewattError):
+    """An MQTT broker that cannot be reached, or that does not let this user do what was asked."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta, Raw
 
-from phasewatt.records import Count, HostFacts, Identifier, Kind, Label, Record, Text
+from phasewatt.records import Count, HostFacts, Identifier, Kind, Label, Record, Telemetry, Text
 
 Sequence = Annotated[int, Meta(ge=1, le=2**53)]
 
@@ -47,6 +47,16 @@ class Rejection(Record, frozen=True):
     reason: Text
 
 
+KEY_HELD = "key_held: its key is held already, with another body"
+_KEY_HELD_BEFORE = "its key is held already, with another body"  # of collectors until then
+KEY_HELD_REASONS = (KEY_HELD, _KEY_HELD_BEFORE)
+
+
+def tells_of_held_key(reason: str) -> bool:
+    """Whether a record was rejected for its key alone: under another key it may be stored."""
+    return reason.startswith("key_held:") or reason == _KEY_HELD_BEFORE
+
+
 class Receipt(Record, frozen=True):
     """The collector's word, after commit, on what it holds of one outbox."""
 
@@ -84,6 +94,20 @@ class Facts(Record, frozen=True):
 
     schema: Count
     host: HostFacts
+
+
+class Watch(Record, frozen=True):
+    """Asks a board for its live telemetry; it ends by itself unless it is asked for again."""
+
+    watcher: Identifier
+    for_s: Annotated[float, Meta(gt=0, le=60)]
+
+
+class Live(Record, frozen=True):
+    """Telemetry as it was just sampled; not stored, and no loss if it is lost."""
+
+    schema: Count
+    telemetry: Telemetry
 
 
 class CollectorState(Record, frozen=True):

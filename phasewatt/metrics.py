@@ -10,12 +10,12 @@ from __future__ import annotations
 import enum
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from phasewatt import roofline
 from phasewatt.records import Outcome, Phase, PhaseEnergy, PhaseRun, Scope, Trial
-from phasewatt.throttling import CLOCK_SOURCE
+from phasewatt.throttling import CLOCK_SOURCES
 
 
 class Better(enum.Enum):
@@ -234,24 +234,24 @@ def _bytes(trial: Trial, peak: int | None) -> Readings:
     return Readings((float(peak),))
 
 
-def _seen(phase: Phase, source: str, what: str) -> Callable[[Trial, Context], Readings]:
-    """Mean over the phase's window of the channels of one source, several GPUs counting alike."""
+def _seen(phase: Phase, sources: Collection[str], what: str) -> Callable[[Trial, Context], Readings]:
+    """Mean over the phase's window of the channels of some sources, several GPUs counting alike."""
 
     def read(trial: Trial, context: Context) -> Readings:
         if trial.run_of(phase) is None:
             return Readings((), f"{phase.value} was not run")
-        means = [seen.mean for seen in trial.readings if seen.phase is phase and seen.source == source]
+        means = [seen.mean for seen in trial.readings if seen.phase is phase and seen.source in sources]
         return Readings((statistics.fmean(means),)) if means else Readings((), f"{what} not read on this host")
 
     return read
 
 
 def _gpm(phase: Phase, name: str) -> Callable[[Trial, Context], Readings]:
-    return _seen(phase, f"nvml.gpm.{name}", "GPM was")
+    return _seen(phase, (f"nvml.gpm.{name}",), "GPM was")
 
 
 def _sm_clock(phase: Phase) -> Callable[[Trial, Context], Readings]:
-    return _seen(phase, CLOCK_SOURCE, "SM clock was")
+    return _seen(phase, CLOCK_SOURCES, "SM clock was")
 
 
 def _utilisation(phase: Phase, of_memory: bool) -> Callable[[Trial, Context], Readings]:

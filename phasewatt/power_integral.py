@@ -7,10 +7,11 @@ window's own slope: to interpolate across an edge, where the work begins or ends
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from phasewatt import beats, spread
 from phasewatt.estimate import Estimate, longest_gap_s, refused, stood_s, too_few
@@ -21,6 +22,15 @@ MIN_UPDATES = 8  # below this, what the values say of their own spread is too li
 MAX_GAP_SHARE = 0.25  # of the window: a longer silence of the sensor hides too much of it
 _EVEN_SHARE = 0.1  # of the period: an update that strays further is none of an even grid
 _UNIFORM_95 = 0.95 / 2  # of a step: half-width of 95 % of a rounding error
+_DITHERED = 0.08  # of a level's updates, seen one step beside it: noise begins to even its error out
+_SAME = 0.5  # of a step: rails' values that differ by less, as by their voltage, are one count of current
+
+
+class Rail(NamedTuple):
+    """One of the channels whose sum is integrated, and its step."""
+
+    samples: Sequence[Sample]
+    resolution_w: float | None
 
 
 def integrate(
@@ -29,8 +39,12 @@ def integrate(
     timing: Timing,
     resolution_w: float | None = None,
     rhythm: Iterable[beats.Beat] = (),
+    rails: Sequence[Rail] = (),
 ) -> Estimate:
-    """Energy of `span` in joules; refused where updates are too few, too far apart or locked to the work's `rhythm`."""
+    """Energy of `span` in joules; refused where updates are too few, too far apart or locked to the work's `rhythm`.
+
+    Where `samples` are a sum, `rails` are what was summed: each was rounded by itself.
+    """
     points = _described(samples, span, timing)
     if len(points) < MIN_UPDATES:
         return too_few(len(points), MIN_UPDATES, span)
@@ -45,13 +59,14 @@ def integrate(
         reason = f"aliased: the sensor saw one moment of every repetition (resultant {resultant:.2f}); vary a length"
         return refused(reason, len(points), gap_s)
     averaged = timing.averaging_ns / (span.end_ns - span.start_ns)
-    energy_j, half_width_j = _trapezoids(points, span, averaged, resultant, resolution_w)
+    rounding_w = _rails_rounding_w(rails, span, timing) if rails else _rounding_w(points, resolution_w)
+    energy_j, half_width_j = _trapezoids(points, span, averaged, resultant, rounding_w)
     peak_w = max(point.value for point in points)
     return Estimate(energy_j, None, peak_w, len(points), gap_s, half_width_j)
 
 
 def _trapezoids(
-    points: Sequence[Update], span: Span, averaged: float, resultant: float, resolution_w: float | None
+    points: Sequence[Update], span: Span, averaged: float, resultant: float, rounding_w: float
 ) -> tuple[float, float]:
     """Energy in joules and its half-width."""
     times_s = [(point.time_ns - span.start_ns) * 1e-9 for point in points]
@@ -67,7 +82,7 @@ def _trapezoids(
     spread_w = statistics.pstdev(residuals_w)
     unseen_j = math.sqrt(2) * spread_w * resultant * window_s  # a beat of that amplitude, seen one-sidedly
     edges_j = spread_w * averaged * window_s  # an average sees half of what happens at either edge
-    return energy_j, math.hypot(max(sampling_j, unseen_j), edges_j, _rounding_w(watts, resolution_w) * window_s)
+    return energy_j, math.hypot(max(sampling_j, unseen_j), edges_j, rounding_w * window_s)
 
 
 def _described(samples: Sequence[Sample], span: Span, timing: Timing) -> list[Update]:
@@ -94,18 +109,49 @@ def _looked(points: Sequence[Update], timing: Timing) -> tuple[list[int], int]:
     return [round(slope.intercept + slope.slope * count) for count in counts], timing.jitter_ns
 
 
-def _rounding_w(watts: Sequence[float], resolution_w: float | None) -> float:
+def _rails_rounding_w(rails: Sequence[Rail], span: Span, timing: Timing) -> float:
+    """Half-width of the rounding error of a sum: one rail may stand still while another moves the sum."""
+    return math.hypot(
+        *(_rounding_w(_described(rail.samples, span, timing), rail.resolution_w, of_sum=True) for rail in rails)
+    )
+
+
+def _rounding_w(points: Sequence[Update], resolution_w: float | None, of_sum: bool = False) -> float:
     """Half-width of the mean's rounding error beyond what the residuals show.
 
     Equal values in a row share one error, but where power passes through a step, the errors of its row even out.
+    Rails of a sum, which return to a level without dithering around it, have the same error again.
     """
-    if not resolution_w:
+    if not resolution_w or not points:
         return 0.0
-    rows = [(value, len(list(row))) for value, row in itertools.groupby(watts)]
+    rows = _rows([point.value for point in points], _SAME * resolution_w)
+    levels = [round(value_w / resolution_w) for value_w, _ in rows]
+    still = _still(rows, levels) if of_sum else set()
     ends = [rows[0], *rows, rows[-1]]
-    shared = [
-        count
-        for (before_w, _), (value_w, count), (after_w, _) in zip(ends, rows, ends[2:], strict=False)
-        if not before_w < value_w < after_w and not before_w > value_w > after_w
-    ]
-    return _UNIFORM_95 * resolution_w * math.sqrt(sum(count * (count - 1) for count in shared)) / len(watts)
+    shared: Counter[tuple[str, int]] = Counter()
+    for index, ((before_w, _), (value_w, count), (after_w, _)) in enumerate(zip(ends, rows, ends[2:], strict=False)):
+        if not before_w < value_w < after_w and not before_w > value_w > after_w:
+            shared["level", levels[index]] += count if levels[index] in still else 0
+            shared["row", index] += 0 if levels[index] in still else count
+    return _UNIFORM_95 * resolution_w * math.sqrt(sum(n * (n - 1) for n in shared.values())) / len(points)
+
+
+def _rows(watts: Sequence[float], same_w: float) -> list[tuple[float, int]]:
+    """Values that stand for a while, each with how many updates it stood."""
+    rows: list[tuple[float, int]] = []
+    for value_w in watts:
+        if rows and abs(value_w - rows[-1][0]) < same_w:
+            rows[-1] = (rows[-1][0], rows[-1][1] + 1)
+        else:
+            rows.append((value_w, 1))
+    return rows
+
+
+def _still(rows: Sequence[tuple[float, int]], levels: Sequence[int]) -> set[int]:
+    """The levels that noise hardly takes to their neighbours, so that their rounding errors do not even out."""
+    counts: Counter[int] = Counter()
+    for level, (_, count) in zip(levels, rows, strict=True):
+        counts[level] += count
+    return {
+        level for level in counts if counts.get(level - 1, 0) + counts.get(level + 1, 0) < _DITHERED * counts[level]
+    }

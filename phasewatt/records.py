@@ -136,6 +136,33 @@ class Work(Record, frozen=True):
     quantization: Label | None = None
 
 
+class ClockState(Record, frozen=True):
+    """One clock of a host at one moment."""
+
+    name: Label  # "gpu", "cpu0", "emc"
+    now_hz: Count | None
+    least_hz: Count | None  # what it may not fall below ...
+    most_hz: Count | None  # ... or rise above, as set now
+    governor: Label | None = None
+
+    @property
+    def locked(self) -> bool | None:
+        """Whether it cannot move; None: its limits are not told."""
+        return None if self.least_hz is None or self.most_hz is None else self.least_hz == self.most_hz
+
+
+class HostState(Record, frozen=True):
+    """What may hold a host's work back, at one moment. What a host does not have is not in the lists."""
+
+    clocks: tuple[ClockState, ...] = ()
+    temperatures_c: dict[Label, float | None] = {}  # by type of thermal zone; None: it did not answer
+    fans: dict[Label, float] = {}  # share of full speed that is asked for
+    throttle_alerts: dict[Label, Count] = {}  # by cooling device; above 0 it holds back now
+    over_current_events: dict[Label, Count] = {}  # since boot
+    memory_available_bytes: Count | None = None
+    swap_used_bytes: Count | None = None
+
+
 class Conditions(Record, frozen=True):
     """How a trial was run: settings first, then what was observed meanwhile."""
 
@@ -161,6 +188,8 @@ class Conditions(Record, frozen=True):
     mig: bool | None = None  # the GPU is divided, and its power is that of all its parts
     throttled: tuple[Label, ...] | None = None  # None: this host does not tell
     marks: tuple[Label, ...] = ()  # what a reader must know, such as "not alone: 1.3 cores busy"
+    power_mode_id: Count | None = None  # ids and names of modes differ by module
+    state: tuple[HostState | None, HostState | None] = (None, None)  # before, after
 
 
 class Span(Record, frozen=True):
@@ -296,6 +325,7 @@ class Trial(Record, frozen=True):
     energy_reason: Text | None = None  # why `energy` is empty
     readings: tuple[PhaseReading, ...] = ()  # clocks and utilisation, phase by phase
     traces: tuple[Label, ...] = ()  # record ids, in order
+    meters: dict[Label, Text] = {}  # what each said when the ones to read were chosen
 
     def run_of(self, phase: Phase) -> PhaseRun | None:
         """The repetitions of `phase`, or None if it was not run."""
@@ -378,6 +408,7 @@ class Telemetry(Record, frozen=True):
     started_unix_s: float
     time: Series  # unit "s", monotonic
     values: tuple[Series, ...]
+    simulated: bool = False  # some of it is of a simulated board, or of a recording
 
     def __post_init__(self) -> None:
         _check_columns(self.time, self.values)
@@ -430,4 +461,6 @@ class HostFacts(Record, frozen=True):
     boot_id: Label
     gpus: tuple[GpuFacts, ...] = ()
     sensors: tuple[SensorFacts, ...] = ()
-    versions: dict[str, Label] = {}
+    versions: dict[str, Label] = {}  # "driver", "l4t", "jetpack"
+    module: Label | None = None  # of a Jetson, such as "Jetson AGX Orin 64GB"
+    carrier: Label | None = None  # the board that it sits on

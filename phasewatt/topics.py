@@ -10,14 +10,15 @@ from phasewatt.records import Kind, Record
 ROOT = "phasewatt/v1"
 COLLECTORS = "_collector"  # no device can be named so: identifiers begin with a letter or digit
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
-_LEAVES = ("status", "facts", "live", "receipt")
+LONGEST = 128  # bytes of a topic, at most
+_LEAVES = ("status", "facts", "live", "watch", "receipt")
 
 
 class Topic(Record, frozen=True):
     """A parsed topic: whose it is, which leaf, and the kind if it is a batch."""
 
     device: str
-    leaf: str  # status, facts, live, receipt or batch
+    leaf: str  # status, facts, live, watch, receipt or batch
     kind: Kind | None = None
 
 
@@ -34,6 +35,16 @@ def facts(device: str) -> str:
 def batch(device: str, kind: Kind) -> str:
     """Records of one kind."""
     return f"{ROOT}/{device}/batch/{kind.value}"
+
+
+def live(device: str) -> str:
+    """Telemetry as it is sampled, not stored, while someone watches; `+` subscribes to all boards."""
+    return f"{ROOT}/{device}/live"
+
+
+def watch(device: str) -> str:
+    """To a board: that someone watches."""
+    return f"{ROOT}/{device}/watch"
 
 
 def receipt(device: str) -> str:

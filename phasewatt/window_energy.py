@@ -19,8 +19,14 @@ _ORDER = (Reading.COUNTER, Reading.INSTANT, Reading.AVERAGE)
 _TOGETHER = (Scope.MODULE, Scope.BOARD_INPUT)  # rails of one board, whose errors are not independent
 
 
-def energy_j(samples: Sequence[Sample], span: Span, channel: Channel, rhythm: Iterable[Beat] = ()) -> Estimate:
-    """Energy of `span` in joules from the samples of one channel, with its verdict."""
+def energy_j(
+    samples: Sequence[Sample],
+    span: Span,
+    channel: Channel,
+    rhythm: Iterable[Beat] = (),
+    rails: Sequence[power_integral.Rail] = (),
+) -> Estimate:
+    """Energy of `span` in joules from the samples of one channel, with its verdict; of the sum of `rails` if given."""
     when = timing(samples, channel)
     refusal = _refusal(samples, span, channel, when)
     if refusal is not None:
@@ -28,7 +34,7 @@ def energy_j(samples: Sequence[Sample], span: Span, channel: Channel, rhythm: It
     if channel.reading is Reading.COUNTER:
         return joule_counter.difference(samples, span, when)
     resolution_w = channel.card.resolution if channel.card is not None else None
-    return power_integral.integrate(samples, span, when, resolution_w, rhythm)
+    return power_integral.integrate(samples, span, when, resolution_w, rhythm, rails)
 
 
 def total_j(
@@ -37,7 +43,14 @@ def total_j(
     """Energy of `span` over several channels of one scope and reading: of all of them, or refused."""
     first = channels[0]
     if len(columns) > 1 and first.scope in _TOGETHER and first.reading is not Reading.COUNTER:
-        return energy_j(summed(columns), span, _merged(channels), rhythm)
+        silent = [c.name for column, c in zip(columns, channels, strict=True) if not _within(column, span)]
+        if 0 < len(silent) < len(columns):
+            return refused(f"rail_missing: no reading of {', '.join(silent)} in the window, and so no total")
+        rails = [
+            power_integral.Rail(column, c.card.resolution if c.card is not None else None)
+            for column, c in zip(columns, channels, strict=True)
+        ]
+        return energy_j(summed(columns), span, _merged(channels), rhythm, rails)
     return added([energy_j(column, span, c, rhythm) for column, c in zip(columns, channels, strict=True)])
 
 
@@ -70,6 +83,10 @@ def preferred(found: Sequence[tuple[Reading, Estimate]]) -> tuple[Reading, Estim
     width_j, least_j = first[1].temporal_uncertainty_j or 0.0, narrowest[1].temporal_uncertainty_j or 0.0
     wide = width_j > WIDE_SHARE * abs(first[1].energy_j or 0.0)
     return narrowest if wide and least_j < width_j / 2 else first
+
+
+def _within(samples: Sequence[Sample], span: Span) -> bool:
+    return any(span.start_ns <= sample.time_ns <= span.end_ns for sample in samples)
 
 
 def _refusal(samples: Sequence[Sample], span: Span, channel: Channel, when: Timing) -> str | None:

@@ -56,6 +56,14 @@ def test_clocks_that_moved_are_told():
     assert beside(CLOCK, lambda at_s: 1.98e9 if at_s < 3 else 1.4e9) == ("clocks_moved: 1400 to 1980 MHz",)
 
 
+@pytest.mark.parametrize("source", ["tegrastats.gpu_clock", "devfreq.gpu_clock"])
+def test_the_clock_of_a_jetson_counts_as_much(source):
+    clock = channel(name="gpu", source=source, unit="Hz", scope=None)
+    assert beside(clock, lambda at_s: 1.3e9 if at_s < 3 else 0.612e9) == ("clocks_moved: 612 to 1300 MHz",)
+    memory = channel(name="emc", source="tegrastats.emc_clock", unit="Hz", scope=None)
+    assert beside(memory, lambda at_s: 3.2e9 if at_s < 3 else 2.1e9) == ()
+
+
 @pytest.mark.parametrize("wave", [lambda at_s: 1.98e9 if at_s < 3 else 1.92e9, lambda at_s: 1e9 * (at_s > 5.05)])
 def test_clocks_that_hardly_moved_or_moved_elsewhere_are_no_matter(wave):
     assert beside(CLOCK, wave) == ()

@@ -181,7 +181,7 @@ def test_rails_of_one_scope_are_summed_with_their_uncertainty():
 
 def test_one_rail_without_a_figure_leaves_the_sum_without_one():
     told = verdict((changed(MODULE, name="a"), steps(2.0, 30.0)), (changed(MODULE, name="b"), lambda at_s: None))
-    assert code(told) == "not_bracketed"
+    assert code(told) == "rail_missing"
     assert told.idle_reason == "no gross energy"
 
 

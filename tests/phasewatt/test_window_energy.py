@@ -127,6 +127,16 @@ def test_boards_of_their_own_add_as_independent_ones():
     assert together.temporal_uncertainty_j == pytest.approx(2 * alone.temporal_uncertainty_j)
 
 
+def test_a_total_names_the_rail_that_gave_nothing():
+    """Not "not bracketed", which would send its reader to look at the sampler."""
+    rails = [changed(POWER, name=name) for name in ("VDD_GPU_SOC", "VDD_CPU_CV")]
+    there = sampled(dithered(10.0), FAST_S)
+    before = [sample for sample in there if sample.time_ns < 2 * SECOND_NS]
+    estimate = total_j([there, before], span(3, 9), rails)
+    assert estimate.reason == "rail_missing: no reading of VDD_CPU_CV in the window, and so no total"
+    assert code(total_j([before, before], span(3, 9), rails)) == "not_bracketed"
+
+
 def test_rails_that_are_not_all_calibrated_are_none_of_them():
     """The first rail's lag says nothing of the second's."""
     samples = sampled(held(ramp, lag_s=0.5), FAST_S)
@@ -145,6 +155,37 @@ def test_rounding_of_rails_adds_as_independent():
     four = total_j([steady] * 4, span(2, 8), [coarse] * 4).temporal_uncertainty_j
     assert one is not None and one > 0
     assert four == pytest.approx(2 * one)
+
+
+def test_a_rail_that_stands_still_is_unsure_though_another_moves_the_sum():
+    """Its error of up to half a step is the same all the time, and nothing in the sum shows it."""
+    coarse, fine = (changed(POWER, card=sensor_card(resolution=step_w)) for step_w in (0.4, 0.01))
+    still, moving = sampled(lambda at_s: 12.0, FAST_S), sampled(held(dithered(8.0)), FAST_S)
+    alone = energy_j(still, span(2, 8), coarse).temporal_uncertainty_j
+    both = total_j([still, moving], span(2, 8), [coarse, fine]).temporal_uncertainty_j
+    assert alone is not None and both is not None
+    assert alone == pytest.approx(0.475 * 0.4 * 6, rel=0.02)
+    assert both >= alone
+
+
+def test_a_voltage_that_flickers_does_not_hide_a_current_that_stands_still():
+    """Power moves by a thousandth, and the current's rounding error is the same all the time."""
+    coarse = changed(POWER, card=sensor_card(resolution=0.4))
+    flickers = sampled(held(lambda at_s: 12.0 + 0.005 * (round(at_s * 10) % 3)), FAST_S)
+    estimate = energy_j(flickers, span(2, 8), coarse)
+    assert estimate.temporal_uncertainty_j == pytest.approx(0.475 * 0.4 * 6, rel=0.02)
+
+
+def test_a_rail_that_returns_to_a_level_has_its_error_again():
+    """Pulses between two levels far apart: each level has one error, however often power comes back to it."""
+    coarse, quiet = (changed(POWER, card=sensor_card(resolution=step_w)) for step_w in (0.4, None))
+    pulsed = sampled(held(lambda at_s: 12.0 if round(at_s * 10) % 4 else 8.0), FAST_S)
+    nothing = sampled(lambda at_s: 0.0, FAST_S)
+    wide, narrow = (
+        total_j([pulsed, nothing], span(2, 8), [card, quiet]).temporal_uncertainty_j for card in (coarse, quiet)
+    )
+    assert wide is not None and narrow is not None
+    assert (wide**2 - narrow**2) ** 0.5 == pytest.approx(0.475 * 0.4 * 6 * (0.75**2 + 0.25**2) ** 0.5, rel=0.05)
 
 
 def test_one_rail_without_a_figure_leaves_the_sum_without_one():
