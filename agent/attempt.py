@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import phasewatt
 from agent.bench import Placed
 from agent.cells import Cell, Measure
+from agent.happenings import happenings
 from agent.host import Host, Observation, busy_cores
 from agent.sampler import Recording
 from agent.stopping import Stop
@@ -18,6 +19,8 @@ from phasewatt.phase_readings import phase_readings
 from phasewatt.records import Conditions, Kind, MemoryUse, Outcome, PhaseRun, Trace, Trial, Work
 
 _LOOK_S = 0.5
+_MOST_NOTES = 8  # of the meters, in a trial's marks
+_LONGEST_MARK = 256
 
 
 class Plan(NamedTuple):
@@ -48,6 +51,7 @@ class Attempt:
         self.memory: MemoryUse | None = None
         self.recording: Recording | None = None
         self.energy_reason: str | None = None
+        self.said: Mapping[str, str] = {}  # by the meters, when those to read were chosen
         self._host = host
         self._seen: list[Observation] = []
         self._started_unix_s = time.time()
@@ -93,6 +97,7 @@ class Attempt:
             energy_reason=self._energy_reason(traces),
             readings=phase_readings(traces, self.runs),
             traces=tuple(identity.record_id(Kind.TRACE, codec.encode(trace)) for trace in traces),
+            meters=dict(self.said),
         )
         return Finished(trial, traces)
 
@@ -109,7 +114,8 @@ class Attempt:
         gpus = self._host.gpus.of(None if described is None else described.gpu_uuid)
         on_gpu = described is not None and described.accelerator == "cuda"
         driver = gpus.driver() if on_gpu else None
-        first, last = (self._seen[0], self._seen[-1]) if self._seen else (Observation(None, None, None),) * 2
+        first, last = (self._seen[0], self._seen[-1]) if self._seen else (Observation(),) * 2
+        mode = first.power_mode
         return Conditions(
             engine=self.cell.engine,
             mode=self.cell.mode,
@@ -118,9 +124,11 @@ class Attempt:
             attention=self.cell.attention,
             tf32=self.placed.tf32 if self.placed else None,
             threads=self.placed.threads if self.placed else self.cell.threads,
+            power_mode=mode.name if mode else None,
+            power_mode_id=mode.id if mode else None,
             power_limit_w=gpus.power_limit_w() if on_gpu else None,
             governor=self._host.governor,
-            versions=(described.versions if described else {}) | ({"driver": driver} if driver else {}),
+            versions=self._versions(driver),
             simulated=self._simulated(),
             ecc=gpus.ecc() if on_gpu else None,
             persistence=gpus.persistence() if on_gpu else None,
@@ -131,11 +139,16 @@ class Attempt:
             other_gpu_processes=self._other_processes,
             throttled=_united(self._seen),
             marks=tuple(self._marks()),
+            state=(first.state, last.state),
         )
+
+    def _versions(self, driver: str | None) -> dict[str, str]:
+        engine = self.placed.described.versions if self.placed else {}
+        return engine | ({"driver": driver} if driver else {}) | self._host.releases
 
     def _simulated(self) -> bool:
         engine = self.placed is not None and self.placed.described.simulated
-        return engine or (self.recording is not None and self.recording.simulated)
+        return self._host.simulated or engine or (self.recording is not None and self.recording.simulated)
 
     def _marks(self) -> list[str]:
         marks = []
@@ -144,9 +157,14 @@ class Attempt:
         if self._other_processes:
             marks.append(f"not alone: {self._other_processes} other processes on the GPUs just before")
         if throttled := _united(self._seen):
-            marks.append(f"held back: {', '.join(throttled)}")
+            marks.append(f"held back: {', '.join(throttled)}"[:_LONGEST_MARK])
+        marks += (mark[:_LONGEST_MARK] for mark in happenings(self._seen, self._host.memory_bytes))
         if self.recording is not None and self.recording.fault is not None:
             marks.append(self.recording.fault)
+        notes = () if self.recording is None else tuple(dict.fromkeys(self.recording.notes))
+        marks += [note[:_LONGEST_MARK] for note in notes[:_MOST_NOTES]]
+        if len(notes) > _MOST_NOTES:
+            marks.append(f"{len(notes) - _MOST_NOTES} more things happened to the meters")
         return marks
 
 

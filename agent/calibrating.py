@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from agent.cards import CardStore
@@ -18,7 +18,7 @@ from agent.surveying import Surveyed
 from agent.worker_process import WorkerProcess
 from phasewatt import calibration
 from phasewatt.errors import EngineFailed, MeterUnavailable
-from phasewatt.records import Channel, SensorCard
+from phasewatt.records import Channel, Scope, SensorCard
 
 RATE_HZ = 100.0
 FAST_S = (2.6,) * 2 + (1.03,) * 6 + (0.53,) * 8 + (0.23,) * 10 + (0.17,) * 6  # on, off, on, ...
@@ -29,7 +29,9 @@ _WARM_UP_S = 0.2
 _START_S = 300.0  # importing torch from an SD card
 _ANSWER_S = 60.0
 _ENGINE = "transformers"
-_RECORDED = "a recording shows no load of ours"
+_SIMULATED = "it is simulated and shows no load of ours"
+_RAILS = (Scope.MODULE, Scope.BOARD_INPUT)
+_RAILS_OR_UNKNOWN = (*_RAILS, Scope.UNKNOWN)
 _LOADS = {"nvml": "cuda", "rapl": "cpu"}  # by kind of meter; the others see whatever does the work here
 
 Expected = TypeVar("Expected")
@@ -100,7 +102,7 @@ class Calibration:
         """
         found = list(found)
         usable = [meter for meter in found if meter.reason is None and not meter.simulated]
-        outcomes = [Calibrated(meter.meter, None, None, _RECORDED) for meter in found if meter.simulated]
+        outcomes = [Calibrated(meter.meter, None, None, _SIMULATED) for meter in found if meter.simulated]
         outcomes += self._all(usable) if usable else []
         for outcome in outcomes:
             if outcome.channel is not None and outcome.card is not None:
@@ -183,13 +185,34 @@ def _none(group: Iterable[Surveyed], error: Exception) -> list[Calibrated]:
 
 
 def _cards(group: Iterable[Surveyed], seen: _Seen) -> list[Calibrated]:
+    return [outcome for meter in group for outcome in _of_one_board(_cards_of(meter, seen))]
+
+
+def _cards_of(meter: Surveyed, seen: _Seen) -> list[Calibrated]:
     return [
         Calibrated(meter.meter, channel, card, card.reason)
-        for meter in group
         for channel, cost_s in zip(meter.channels, meter.read_costs_s, strict=True)
         if _is_calibrated_here(channel)
         for card in [_card(meter, channel, cost_s, seen)]
     ]
+
+
+def _of_one_board(outcomes: Sequence[Calibrated]) -> list[Calibrated]:
+    """Rails of one board are read out together: one that the load hardly reaches has the timing of one that it does."""
+    lenders = {
+        outcome.channel.source: outcome
+        for outcome in outcomes
+        if outcome.channel is not None and outcome.channel.scope in _RAILS and outcome.reason is None
+    }
+    return [_lent(outcome, lenders) for outcome in outcomes]
+
+
+def _lent(outcome: Calibrated, lenders: Mapping[str, Calibrated]) -> Calibrated:
+    channel, card = outcome.channel, outcome.card
+    lender = lenders.get(channel.source) if channel is not None and channel.scope in _RAILS_OR_UNKNOWN else None
+    if card is None or outcome.reason is None or lender is None or lender.card is None or lender.channel is None:
+        return outcome
+    return outcome._replace(card=calibration.borrowed(card, lender.card, lender.channel.name), reason=None)
 
 
 def _is_calibrated_here(channel: Channel) -> bool:
@@ -213,15 +236,14 @@ def _card(meter: Surveyed, channel: Channel, read_cost_s: float | None, seen: _S
 
 
 def _is_slow(meter: Surveyed, seen: _Seen) -> bool:
-    """Whether a channel that does change changed too seldom for the fast wave."""
+    """Whether all channels of a source that do change changed too seldom for the fast wave."""
     rows = seen.recording.rows
     most = (rows[-1][0] - rows[0][0]) * 1e-9 / _SLOW_PERIOD_S if rows else 0
-    counts = [
-        _changes(value for _, value in seen.column(channel))
-        for channel in meter.channels
-        if _is_calibrated_here(channel)
-    ]
-    return any(0 < count < most for count in counts)
+    counts: dict[str, int] = {}
+    for channel in filter(_is_calibrated_here, meter.channels):
+        changes = _changes(value for _, value in seen.column(channel))
+        counts[channel.source] = max(counts.get(channel.source, 0), changes)
+    return any(0 < count < most for count in counts.values())
 
 
 def _changes(values: Iterable[float | None]) -> int:

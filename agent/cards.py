@@ -88,7 +88,7 @@ class CardStore:
         measured = self._measured(meter, channel, driver, mode)
         if measured is None or (not _tells_period(measured) and _tells_period(channel.card)):
             return channel.card
-        return measured
+        return _no_finer(measured, channel.card)
 
     def _measured(self, meter: str, channel: Channel, driver: str | None, mode: str | None) -> SensorCard | None:
         card = self._cards.get(_key(meter, channel))
@@ -123,6 +123,13 @@ def _key(meter: str, channel: Channel) -> Key:
 
 def _tells_period(card: SensorCard | None) -> bool:
     return card is not None and card.update_period_s is not None
+
+
+def _no_finer(measured: SensorCard, own: SensorCard | None) -> SensorCard:
+    """`measured`, its step at least the documented one: a product's distinct values hide its coarse factor's step."""
+    if own is None or own.resolution is None or (measured.resolution or 0.0) >= own.resolution:
+        return measured
+    return msgspec.structs.replace(measured, resolution=own.resolution)
 
 
 def _write_whole(path: Path, body: bytes) -> None:

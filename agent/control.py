@@ -22,7 +22,7 @@ from phasewatt.errors import PhasewattError, StateBusy, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
-_LOCK = "lock"
+LOCK = "lock"
 _SOCKET = "agent.sock"
 _POLL_S = 0.5
 _CLEARING_S = 3.0
@@ -50,7 +50,7 @@ class StateLock:
     def __init__(self, state: Path) -> None:
         try:
             state.mkdir(parents=True, exist_ok=True, mode=0o750)
-            self._file: IO[str] = (state / _LOCK).open("a+", encoding="ascii")
+            self._file: IO[str] = (state / LOCK).open("a+", encoding="ascii")
         except OSError as error:
             raise StoreUnavailable(
                 f"state directory {state}: {error.strerror}; choose another with --state-dir"

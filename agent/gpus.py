@@ -14,6 +14,17 @@ from phasewatt.records import GpuFacts
 Answer = TypeVar("Answer")
 
 
+class NoLibrary:
+    """In the place of NVML on a host without GPUs of NVIDIA: it does not start."""
+
+    class NVMLError(Exception):
+        """See pynvml's."""
+
+    def nvmlInit(self) -> None:  # noqa: N802 - named as NVML names it
+        """See NVML's."""
+        raise self.NVMLError("no NVML here")
+
+
 class Gpus:
     """The GPUs of this host, or none; every call is asked for itself, and None is what it does not answer.
 

@@ -9,50 +9,62 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import psutil
 
 import phasewatt
 from agent import memory
-from agent.gpus import Gpus
+from agent.gpus import Gpus, NoLibrary
+from agent.host_state import StateFiles
+from agent.jetson.identity import identify
+from agent.jetson.modes import PowerMode, power_mode
+from agent.kernel_files import number, text
 from phasewatt.errors import ConfigInvalid, StoreUnavailable
 from phasewatt.messages import Clock
-from phasewatt.records import HostFacts, Identifier, SensorFacts
+from phasewatt.records import HostFacts, HostState, Identifier, SensorFacts
 
 _MODEL_FILES = ("proc/device-tree/model", "sys/class/dmi/id/product_name")
 _GOVERNOR = "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 _CPU_CLOCK = "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"  # kHz
 _BOOT_ID = "proc/sys/kernel/random/boot_id"
 
+Figure = TypeVar("Figure", int, float)
+
 
 class Observation(NamedTuple):
     """State of the host at one moment."""
 
-    clock_hz: int | None
-    temperature_c: float | None
-    throttled: frozenset[str] | None
+    clock_hz: int | None = None
+    temperature_c: float | None = None
+    throttled: frozenset[str] | None = None
+    power_mode: PowerMode | None = None  # None: no Jetson
+    state: HostState | None = None
 
 
 class Host:
-    """Facts and state of one host."""
+    """Facts and state of one host. Under another root than "/" it is simulated, and has no GPU of the host's."""
 
     def __init__(self, device: str, root: Path = Path("/"), gpus: Gpus | None = None) -> None:
         self.device = device
-        self.gpus = gpus or Gpus()
+        self.simulated = root != Path("/")
+        self.gpus = gpus or Gpus(NoLibrary() if self.simulated else None)
         self._root = root
-        self.boot_id = _text(root / _BOOT_ID) or "unknown"
-        self.governor = _text(root / _GOVERNOR)
-        self._zones = sorted((root / "sys/class/thermal").glob("thermal_zone*/temp"))
+        self.boot_id = text(root / _BOOT_ID) or "unknown"
+        self.governor = text(root / _GOVERNOR)
+        self.jetson = identify(root)
+        self.state_files = StateFiles(root)
+        self.memory_bytes = self.state_files.memory_bytes() or memory.total_bytes()
 
     def facts(self, sensors: tuple[SensorFacts, ...] = ()) -> HostFacts:
         """What this host is and what its meters said."""
         driver = self.gpus.driver()
+        jetson = self.jetson
         return HostFacts(
             device=self.device,
             hostname=socket.gethostname(),
-            model=next(filter(None, (_text(self._root / name) for name in _MODEL_FILES)), None),
+            model=next(filter(None, (text(self._root / name) for name in _MODEL_FILES)), None),
             architecture=platform.machine(),
             operating_system=_os_name(),
             kernel=platform.release(),
@@ -60,25 +72,47 @@ class Host:
             agent_version=phasewatt.__version__,
             cpu_model=memory.cpu_model(),
             cpu_count=os.cpu_count() or 1,
-            memory_bytes=memory.total_bytes(),
+            memory_bytes=self.memory_bytes,
             boot_id=self.boot_id,
             gpus=self.gpus.facts(),
             sensors=sensors,
-            versions={"driver": driver} if driver else {},
+            versions=({"driver": driver} if driver else {}) | self.releases,
+            module=jetson.module if jetson else None,
+            carrier=jetson.carrier if jetson else None,
         )
 
+    @property
+    def releases(self) -> dict[str, str]:
+        """Releases of L4T and JetPack, of a Jetson."""
+        return self.jetson.versions if self.jetson else {}
+
     def observe(self, accelerator: str, gpu_uuid: str | None = None) -> Observation:
-        """Clock, temperature and throttling of what does the work."""
+        """Clock, temperature and throttling of what does the work, and the state of the rest."""
+        mode = power_mode(self._root) if self.jetson else None
+        state, alerts = self.state_files.read(), self.state_files.alerts()
         if accelerator == "cuda":
             gpus = self.gpus.of(gpu_uuid)
-            return Observation(gpus.clock_hz(), gpus.temperature_c(), gpus.throttled())
-        khz = _text(self._root / _CPU_CLOCK)
-        return Observation(int(khz) * 1000 if khz else None, self.temperature_c(), None)
+            throttled = _united(gpus.throttled(), alerts)
+            return Observation(self.gpu_clock_hz(gpus), self.gpu_temperature_c(gpus), throttled, mode, state)
+        khz = number(self._root / _CPU_CLOCK)
+        return Observation(None if khz is None else khz * 1000, self.temperature_c(), alerts, mode, state)
 
     def temperature_c(self) -> float | None:
         """Hottest thermal zone; None where there is none, or none answers."""
-        found = [_text(zone) for zone in self._zones]  # a gated zone answers EAGAIN
-        return max((int(text) / 1000 for text in found if text), default=None)
+        return self.state_files.hottest_c()
+
+    def gpu_clock_hz(self, gpus: Gpus | None = None) -> int | None:
+        """Clock of the GPU that works; a Jetson's NVML does not tell it, and its kernel does."""
+        kernels = self.state_files.clocks.gpu
+        return _either((gpus or self.gpus).clock_hz(), kernels.now_hz if kernels else _nothing)
+
+    def gpu_temperature_c(self, gpus: Gpus | None = None) -> float | None:
+        """Temperature of the GPU that works."""
+        return _either((gpus or self.gpus).temperature_c(), self.state_files.gpu_c)
+
+    def gpu_load(self) -> float | None:
+        """Share of the last moment in which the GPU worked."""
+        return _either(self.gpus.utilisation(), self.state_files.gpu_load)
 
     def clock(self) -> Clock:
         """Whether the kernel holds the wall clock to be synchronised."""
@@ -107,7 +141,7 @@ def device_id(state: Path, asked: str | None) -> str:
     Raises:
         ConfigInvalid: not a name, or the directory holds the records of another device.
     """
-    kept = _text(state / "device")
+    kept = text(state / "device")
     name = asked or kept or _made_name()
     try:
         msgspec.convert(name, Identifier)
@@ -161,9 +195,14 @@ def _os_name() -> str:
         return platform.system()
 
 
-def _text(path: Path) -> str | None:
-    """Content of a small file of the kernel, or None if it is absent, gated or forbidden."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
-    except OSError:
-        return None
+def _nothing() -> None:
+    return None
+
+
+def _either(first: Figure | None, second: Callable[[], Figure | None]) -> Figure | None:
+    return second() if first is None else first
+
+
+def _united(first: frozenset[str] | None, second: frozenset[str] | None) -> frozenset[str] | None:
+    """What either tells; None: neither does."""
+    return None if first is None and second is None else (first or frozenset()) | (second or frozenset())

@@ -7,10 +7,17 @@ from pathlib import Path
 
 import psutil
 
+_SHARED_RESERVE_BYTES = 512 * 2**20  # for the system, which would swap or end processes
+
 
 def available_bytes() -> int:
     """Memory that a new process can have without swapping."""
     return int(psutil.virtual_memory().available)
+
+
+def shared_free_bytes() -> int:
+    """Memory that a model may take where GPU and CPU share it; CUDA's figure leaves out what is reclaimable."""
+    return max(0, available_bytes() - _SHARED_RESERVE_BYTES)
 
 
 def total_bytes() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -29,6 +29,7 @@ class Metering(NamedTuple):
     meters: tuple[str, ...]
     reason: str | None
     cards: CardStore | None = None
+    said: Mapping[str, str] = {}  # by each meter that was tried, these and others
 
 
 class Runner:
@@ -50,12 +51,14 @@ class Runner:
             Stopped: asked to end; the cell is not finished.
         """
         attempt = Attempt(self._host, cell, plan, self._other_gpu_processes(), self._stop)
+        attempt.said = self._metering.said
         try:
             attempt.placed = self._bench.place(cell)
             self._measure(attempt)
         except EngineFailed as error:
             attempt.outcome = Outcome.SKIPPED if isinstance(error, DoesNotFit) else Outcome.FAILED
             attempt.reason = str(error)
+            attempt.observe()  # before the engine's memory is free again
             self._bench.clear()
         return attempt.finished()
 

@@ -13,7 +13,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _START_S = 20.0
 _TRACE_BYTES = codec.MAX_PAYLOAD_BYTES // 4  # of steps at 6 characters each, before compression
+_TIME = struct.Struct("<q")
 _SCALE = 1e-6  # microwatts, microjoules: finer than any sensor
 
 Row = tuple[int, tuple[float | None, ...]]
@@ -41,6 +42,7 @@ class Recording(msgspec.Struct, frozen=True):
     channels: tuple[Channel, ...]
     rows: tuple[Row, ...]
     fault: str | None
+    notes: tuple[str, ...] = ()  # what happened to the meters meanwhile
 
     def between(self, start_ns: int, end_ns: int) -> Recording:
         """The rows of a stretch of time."""
@@ -142,12 +144,14 @@ class Sampler:
 
     def _recording(self, fault: str | None) -> Recording:
         channels = self.channels
+        rows, notes = parsed(bytes(self._received), len(channels))
         return Recording(
             meter="+".join(self._names),
             simulated=any(meter.simulated for meter in self._header.meters),
             channels=channels,
-            rows=tuple(_rows(bytes(self._received), len(channels))),
+            rows=rows,
             fault=fault,
+            notes=notes,
         )
 
     def _with_cards(self, meter: Opened) -> tuple[Channel, ...]:
@@ -193,8 +197,21 @@ class Sampler:
         return None if died is None else f"the sampler ended by itself with code {died}"
 
 
-def _rows(received: bytes, channels: int) -> Iterator[Row]:
+def parsed(received: bytes, channels: int) -> tuple[tuple[Row, ...], tuple[str, ...]]:
+    """The whole rows and notes of a stream that may be cut anywhere."""
     layout = struct.Struct(f"<q{channels}d")
-    whole = len(received) - len(received) % layout.size
-    for time_ns, *values in layout.iter_unpack(received[:whole]):
-        yield time_ns, tuple(None if math.isnan(value) else value for value in values)
+    rows: list[Row] = []
+    notes: list[str] = []
+    at = 0
+    while len(received) - at >= _TIME.size:
+        (time_ns,) = _TIME.unpack_from(received, at)
+        size = layout.size if time_ns >= 0 else _TIME.size - time_ns
+        if len(received) - at < size:
+            break
+        if time_ns < 0:
+            notes.append(received[at + _TIME.size : at + size].decode())
+        else:
+            values = layout.unpack_from(received, at)[1:]
+            rows.append((time_ns, tuple(None if math.isnan(value) else value for value in values)))
+        at += size
+    return tuple(rows), tuple(notes)

@@ -1,8 +1,8 @@
 """The process that reads the meters while a trial runs: `python -m agent.sampling --rate-hz 20 METER...`.
 
 Its first line names the channels, then come packed rows (time in ns, one double a channel, NaN for missing), flushed
-about once a second. A byte on its standard input has it read closely for a moment, every channel a hundred times a
-second; it ends when that input does.
+about once a second; a negative time is the length of a note that follows instead of values. A byte on its standard
+input has it read closely for a moment, every channel a hundred times a second; it ends when that input does.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ def sample(
         close = now_ns < close_until_ns
         values = [value for meter in opened for value in meter.read(closely or close)]
         buffer += layout.pack(now_ns, *(math.nan if value is None else value for value in values))
+        buffer += b"".join(_packed(note) for meter in opened for note in meter.notes() if note)
         step_s = min(_CLOSE_S, period_s) if close else period_s
         due_ns = max(due_ns + round(step_s * 1e9), now_ns)
         heard = wait(max(0, due_ns - clock_ns()) * 1e-9)
@@ -86,6 +87,11 @@ def sample(
             write(bytes(buffer))
             buffer.clear()
             flushed_ns = due_ns
+
+
+def _packed(note: str) -> bytes:
+    text = note.encode(errors="replace")
+    return struct.pack("<q", -len(text)) + text
 
 
 def _open_all(names: Sequence[str], period_s: float) -> tuple[list[meters.Meter], Header]:

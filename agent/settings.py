@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta, Struct
 
 from agent.connection import BrokerSettings, Tls
@@ -34,6 +35,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     device: Identifier | None = None  # name of this board; None: made of the host's name once, and kept
     meters: tuple[str, ...] | None = None  # None: those that answer
+    root: str = "/"  # where the kernel's files are; another is a simulated board
     calibrate: bool = True  # take a sensor's card where it has none, before a suite runs
     telemetry_interval_s: Annotated[float, Meta(ge=5, le=3600)] = 120.0
     outbox_cap_bytes: Annotated[int, Meta(ge=16 * 2**20)] = 512 * 2**20
@@ -47,13 +49,25 @@ def load(path: Path, must_exist: bool) -> Settings:
         ConfigInvalid: the file cannot be read, or a key or value in it is wrong.
     """
     try:
-        return settings.parse(path.read_text(encoding="utf-8"), Settings, origin=str(path))
+        return checked(settings.parse(path.read_text(encoding="utf-8"), Settings, origin=str(path)))
     except FileNotFoundError as error:
         if must_exist:
             raise ConfigInvalid(f"settings: no file {path}") from error
         return Settings()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigInvalid(f"settings: cannot read {path}: {error}") from error
+
+
+def checked(found: Settings) -> Settings:
+    """`found`, if its root is a folder; a relative one is made whole, since other processes read there too.
+
+    Raises:
+        ConfigInvalid: there is no such folder.
+    """
+    root = Path(found.root).absolute()
+    if not root.is_dir():
+        raise ConfigInvalid(f"root: expected the folder of a simulated board, got {found.root!r}")
+    return msgspec.structs.replace(found, root=str(root))
 
 
 def broker_of(broker: Broker) -> BrokerSettings | None:

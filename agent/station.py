@@ -15,6 +15,7 @@ from agent.cards import CardStore
 from agent.control import RunRequest, StateLock
 from agent.host import Host, device_id
 from agent.link import Link
+from agent.live import Audience
 from agent.measuring import Stage, Tell, run_suite
 from agent.meters import NO_METER, asked_for
 from agent.outbox import Outbox
@@ -28,6 +29,9 @@ from phasewatt.messages import Facts
 from phasewatt.records import Event
 
 logger = logging.getLogger(__name__)
+
+_LONGEST_NAME = 256  # characters, as records allow
+_LONGEST_REASON = 4096
 
 Calibrate = Callable[[Sequence[Surveyed], CardStore, Stop, Progress], list[Calibrated]]
 
@@ -50,15 +54,17 @@ class Station:
         broker = broker_of(settings.broker)
         with ExitStack() as undone:
             self._lock = undone.enter_context(closing(StateLock(state)))
-            self.host = Host(device_id(state, settings.device))
+            self.host = Host(device_id(state, settings.device), Path(settings.root))
             self._cards = CardStore(state)
-            self._found = survey(asked_for(settings.meters), self._cards)
+            self._asked = settings.meters
+            self._found = survey(asked_for(settings.meters, settings.root), self._cards)
             self.facts = self.host.facts(facts_of(self._found))
             self._metering = _metering(settings.meters, self._found, self._cards)
             self.outbox = Outbox.open(state, settings.outbox_cap_bytes)
             undone.pop_all()  # from here on, `close` lets go of them
         self._calibrate = calibrate if settings.calibrate else None
         self.link: Link | None = None
+        self.audience = Audience(self.notify) if sends_telemetry else None
         if broker is not None:
             self.link = Link(
                 broker,
@@ -66,6 +72,7 @@ class Station:
                 Facts(schema=codec.SCHEMA, host=self.facts),
                 self.host.clock,
                 telemetry_interval_s=settings.telemetry_interval_s if sends_telemetry else None,
+                audience=self.audience,
             )
             self.link.start()
         self._campaigns = Campaigns(self.outbox)
@@ -89,6 +96,7 @@ class Station:
         def stage(text: str) -> None:
             tell(Stage(text=text))
 
+        self._look()
         self._take_cards(stop, stage)
         bench = Bench(stop, stage)
         runner = Runner(self.host, bench, self._metering, stop, stage)
@@ -101,7 +109,6 @@ class Station:
         """Sensor cards for the meters that have none for this driver and mode; what fails is said and goes without."""
         if self._calibrate is None:
             return
-        self._look()
         due = [meter for meter in self._found if meter.uncalibrated and meter.reason is None]
         if not due:
             return
@@ -117,8 +124,12 @@ class Station:
         self._look()
 
     def _look(self) -> None:
-        """Survey the meters again, since driver and mode may have changed, and tell what is new about them."""
+        """Survey the meters again: one may have come or gone, or changed driver and mode. Tell what is new of them."""
         self._found = survey([meter.meter for meter in self._found], self._cards)
+        try:
+            self._metering = _metering(self._asked, self._found, self._cards)
+        except (ConfigInvalid, MeterUnavailable):  # a named one has gone: trials will say so, and it may come back
+            self._metering = self._metering._replace(said=_said(self._found))
         facts = self.host.facts(facts_of(self._found))
         if facts != self.facts:
             self.facts = facts
@@ -175,4 +186,9 @@ def _metering(asked: tuple[str, ...] | None, found: Sequence[Surveyed], cards: C
     if asked is not None and refused:
         raise MeterUnavailable(refused)
     _check_names(found)
-    return Metering(usable, None if usable else f"no power sensor ({refused})", cards)
+    return Metering(usable, None if usable else f"no power sensor ({refused})", cards, _said(found))
+
+
+def _said(found: Sequence[Surveyed]) -> dict[str, str]:
+    """What each meter said, cut to what a trial can hold."""
+    return {facts.meter[:_LONGEST_NAME]: facts.reason[:_LONGEST_REASON] for facts in facts_of(found)}

@@ -32,13 +32,22 @@ class Surveyed(NamedTuple):
     reason: str | None
 
 
-def survey(names: Iterable[str], store: CardStore, open_meter: Open = meters.open_meter) -> list[Surveyed]:
-    """What each meter is and shows.
+def survey(
+    names: Iterable[str], store: CardStore, open_meter: Open = meters.open_meter, every: bool = False
+) -> list[Surveyed]:
+    """What each meter is and shows. Of those that read a board's rails the first that answers is opened, or `every`.
 
     Raises:
         ConfigInvalid: there is no meter of a name.
     """
-    return [_surveyed(name, store, open_meter) for name in names]
+    found: list[Surveyed] = []
+    for name in names:
+        taken = next((m.meter for m in found if m.reason is None and _of_rails(m.meter) and _of_rails(name)), None)
+        if taken is None or every:
+            found.append(_surveyed(name, store, open_meter))
+        else:
+            found.append(_unopened(name, f"not needed: {taken} reads the same rails"))
+    return found
 
 
 def facts_of(found: Iterable[Surveyed]) -> tuple[SensorFacts, ...]:
@@ -58,18 +67,26 @@ def _told(meter: Surveyed) -> str:
     ]
     beside = len(meter.channels) - len(power)
     missing = sum(value is None for _, value in power)
-    words = ["simulated: plays a recording"] if meter.simulated else []
+    words = ["simulated"] if meter.simulated else []
     words += [f"reads {', '.join(name for name, _ in power)}"]
     words += [f"{beside} channels beside power"] if beside else []
     words += [f"{missing} not answering now"] if missing else []
     return "; ".join([*words, *meter.refused])
 
 
+def _of_rails(name: str) -> bool:
+    return name.partition(":")[0] in meters.RAILS
+
+
+def _unopened(name: str, reason: str) -> Surveyed:
+    return Surveyed(name, (), (), (), None, None, (), (), False, reason)
+
+
 def _surveyed(name: str, store: CardStore, open_meter: Open) -> Surveyed:
     try:
         meter = open_meter(name, _PERIOD_S)
     except MeterUnavailable as error:
-        return Surveyed(name, (), (), (), None, None, (), (), False, str(error))
+        return _unopened(name, str(error))
     try:
         values, costs_s = _read(meter)
     finally:

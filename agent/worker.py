@@ -15,7 +15,7 @@ from typing import IO
 
 import msgspec
 
-from agent import engines
+from agent import engines, out_of_memory
 from agent.orders import (
     Answer,
     Burn,
@@ -103,8 +103,9 @@ def serve(engine_name: str, orders: IO[bytes], answers: IO[bytes]) -> None:
         except PhasewattError as error:
             answer = Refused(message=str(error), fits=not isinstance(error, DoesNotFit))
         except Exception as error:  # noqa: BLE001 - an engine's library may raise anything; the campaign goes on
-            first = (str(error).strip() or "no message").splitlines()[0]
-            answer = Refused(message=f"{type(error).__name__}: {first}", fits=not isinstance(error, MemoryError))
+            said = str(error).strip() or "no message"
+            fits = not isinstance(error, MemoryError) and out_of_memory.sign_in(said) is None
+            answer = Refused(message=f"{type(error).__name__}: {said.splitlines()[0]}", fits=fits)
         answers.write(msgspec.json.encode(answer) + b"\n")
         answers.flush()
 

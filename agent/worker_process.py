@@ -12,12 +12,15 @@ from typing import TypeVar
 
 import msgspec
 
+from agent import out_of_memory
+from agent.last_words import LastWords
 from agent.orders import Answer, Question, Refused
 from agent.stopping import Stop
 from phasewatt.errors import DoesNotFit, EngineFailed
 
 _POLL_S = 0.5
 _SIGKILL = -9
+_LONGEST_WORDS = 300  # characters of a line
 
 Expected = TypeVar("Expected")
 
@@ -34,9 +37,11 @@ class WorkerProcess:
             [sys.executable, "-m", "agent.worker", engine],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             env=os.environ | {"TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"},
         )
+        assert self._child.stderr is not None
+        self._last_words = LastWords(self._child.stderr)
 
     def ask(self, question: Question, answer: type[Expected], limit_s: float) -> Expected:
         """The worker's answer.
@@ -67,6 +72,7 @@ class WorkerProcess:
             if pipe is not None:
                 with contextlib.suppress(OSError):  # an order that was never read
                     pipe.close()
+        self._last_words.close()
 
     def _exchange(self, order: bytes, deadline: float) -> bytes:
         assert self._child.stdin is not None and self._child.stdout is not None
@@ -93,6 +99,10 @@ class WorkerProcess:
 
     def _died(self) -> EngineFailed:
         code = self._child.wait()
+        said = self._last_words.text()
+        if sign := out_of_memory.sign_in(said):
+            return DoesNotFit(f"the engine's process ended, {out_of_memory.reason_here(sign[:_LONGEST_WORDS])}")
         if code == _SIGKILL:
             return DoesNotFit("the engine's process was killed, as the kernel does when memory runs out")
-        return EngineFailed(f"the engine's process ended with code {code}")
+        last = said.splitlines()[-1][:_LONGEST_WORDS] if said else ""
+        return EngineFailed(f"the engine's process ended with code {code}" + (f": {last}" if last else ""))

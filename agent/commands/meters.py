@@ -1,4 +1,7 @@
-"""`phasewatt-agent meters`: the channels of this host and how their sensors behave; `--calibrate` finds that out."""
+"""`phasewatt-agent meters`: the channels of this host and how their sensors behave; `--calibrate` finds that out.
+
+`meters decode` reads what another tool printed, see `agent.commands.decode`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from agent.commands import options
+from agent.commands import decode, options
+from agent.meters import RAILS
+from phasewatt.calibration import DOCUMENTED
 
 if TYPE_CHECKING:
     from agent.cards import CardStore
@@ -21,21 +26,27 @@ _SHORT = "not calibrated"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Whether to calibrate, JSON, and the settings."""
+    """Whether to calibrate, JSON, and the settings; or the form that decodes."""
     parser.add_argument(
         "--calibrate", action="store_true", help="drive a load for half a minute, two with slow sensors, and keep cards"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     options.add_settings(parser)
+    forms = parser.add_subparsers(dest="form", metavar="decode", title="instead of the meters of this host")
+    told = "print the lines of another tool as JSON, one object a line"
+    decode.add_arguments(forms.add_parser("decode", help=told, description=told))
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the meters; 1 if none answers, or if one could not be calibrated that should."""
+    if args.form == "decode":
+        return decode.run(args)
     from agent.cards import CardStore
     from agent.meters import asked_for
     from agent.surveying import survey
 
-    names = asked_for(options.settings_of(args).meters)
+    settings = options.settings_of(args)
+    names = asked_for(settings.meters, settings.root)
     store = CardStore(args.state_dir)
     found = survey(names, store)
     failures: list[str] = []
@@ -114,14 +125,15 @@ def _show(found: list[Surveyed]) -> None:
         if meter.reason is not None:
             print(f"{meter.meter}: {meter.reason}")
         elif meter.simulated:
-            print(f"{meter.meter}: simulated, it plays a recording")
+            print(f"{meter.meter}: simulated: what it shows is not measured")
     if not any(meter.channels for meter in found):
         print("no meter answers on this host: time and memory are measured, energy is not", file=sys.stderr)
 
 
 def _row(meter: Surveyed, channel: Channel, value: float | None) -> tuple[str, ...]:
+    kind = meter.meter.partition(":")[0]
     return (
-        meter.meter,
+        kind if kind in RAILS else meter.meter,
         f"{channel.name} {channel.source}",
         channel.reading.value,
         "" if channel.scope is None else channel.scope.value,
@@ -131,7 +143,7 @@ def _row(meter: Surveyed, channel: Channel, value: float | None) -> tuple[str, .
 
 
 def _in_words(card: SensorCard, unit: str) -> str:
-    """A card in a few words; what is not known is left out, and the reason told."""
+    """A card in a few words; what is not known is left out, and the reason told of what was looked for here."""
     figures = (
         ("every {:.3g} ms", card.update_period_s, 1e3),
         ("mean of {:.3g} ms", card.averaging_s, 1e3),
@@ -142,7 +154,8 @@ def _in_words(card: SensorCard, unit: str) -> str:
     )
     words = [text.format(value * scale) for text, value, scale in figures if value is not None]
     origin = card.origin if card.measured_unix_s is None else f"{card.origin}, {_age(card.measured_unix_s)} old"
-    return f"{', '.join(words)} ({origin})" + (f"; {card.reason}" if card.reason else "")
+    told = card.reason if card.origin != DOCUMENTED else None
+    return " ".join([*([", ".join(words)] if words else []), f"({origin})"]) + (f"; {told}" if told else "")
 
 
 def _age(measured_unix_s: float) -> str:

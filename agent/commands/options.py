@@ -21,6 +21,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--meter", action="append", help="meter to read, repeatable; none: no power (default: automatic)"
     )
+    parser.add_argument("--root", metavar="DIR", help="measure the simulated board in this folder, see `simulate`")
     parser.add_argument(
         "--no-calibrate", action="store_true", help="do not drive a load to find out how a new sensor behaves"
     )
@@ -44,6 +45,8 @@ def settings_of(args: argparse.Namespace) -> Settings:
         changes["device"] = args.device
     if args.meter is not None:
         changes["meters"] = tuple(args.meter)
+    if args.root is not None:
+        changes["root"] = args.root
     if args.no_calibrate:
         changes["calibrate"] = False
-    return msgspec.structs.replace(found, **changes)
+    return settings.checked(msgspec.structs.replace(found, **changes))

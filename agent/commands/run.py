@@ -87,7 +87,7 @@ def _delivered(station: Station, wait_s: float, stop: Stop) -> tuple[str, bool]:
 def _by_daemon(args: argparse.Namespace, request: RunRequest, screen: Screen | JsonScreen, stop: Stop) -> None:
     from agent.control import hand_over
 
-    if args.meter or args.broker or args.device or args.config:
+    if args.meter or args.broker or args.device or args.config or args.root:
         raise ConfigInvalid(
             "a daemon lives in this state directory and has its own settings: leave out options for them"
         )

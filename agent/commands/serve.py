@@ -14,7 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Live until told to end."""
-    from agent.control import Control
+    from agent.control import Control, RunRequest
+    from agent.measuring import Tell
     from agent.station import Station
     from agent.stopping import Stop
     from agent.telemetry import Telemeter
@@ -29,8 +30,14 @@ def run(args: argparse.Namespace) -> int:
         station.notify,
         settings.telemetry_interval_s,
         meter_names=station.meter_names,
+        audience=station.audience,
     )
-    control = Control(args.state_dir, station.execute)
+
+    def execute(request: RunRequest, tell: Tell, stop: Stop) -> None:
+        with telemeter.suspended():
+            station.execute(request, tell, stop)
+
+    control = Control(args.state_dir, execute)
     telemeter.start()
     control.start()
     where = settings.broker.address or "no broker: records wait in the outbox"

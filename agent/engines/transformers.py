@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent import memory, models
+from agent import memory, models, out_of_memory
 from agent.orders import Burn, Burned, Described, Load, Loaded, Resolve
 from phasewatt.errors import ConfigInvalid, DoesNotFit, EngineFailed
 from phasewatt.records import Architecture, MemoryUse
@@ -129,13 +129,12 @@ class Transformers:
         try:
             yield
         except torch.OutOfMemoryError as error:
-            raise DoesNotFit(f"out of GPU memory: {str(error).splitlines()[0]}") from error
+            raise DoesNotFit(out_of_memory.reason_here(str(error).splitlines()[0])) from error
         except RuntimeError as error:
-            said = str(error).strip().splitlines()[0]
-            # Jetson: a failed unified allocation ends in an NVML assertion or in NvMap's error 12.
-            if any(word in said for word in ("can't allocate memory", "NVML_SUCCESS == r", "NvMapMemAlloc")):
-                raise DoesNotFit(f"out of memory: {said}") from error
-            raise EngineFailed(f"{type(error).__name__}: {said}") from error
+            said = str(error).strip()
+            if sign := out_of_memory.sign_in(said):
+                raise DoesNotFit(out_of_memory.reason_here(sign)) from error
+            raise EngineFailed(f"{type(error).__name__}: {said.splitlines()[0] if said else 'no message'}") from error
 
     def reset_peak_memory(self) -> None:
         """See `Engine.reset_peak_memory`."""
@@ -172,9 +171,10 @@ def _accelerator(asked: str) -> str:
 
 def _free_bytes(accelerator: str) -> int:
     """Free memory where the model would live; a GPU that shares the host's memory counts as the host."""
-    if accelerator == "cuda" and not torch.cuda.get_device_properties(0).is_integrated:
-        return torch.cuda.mem_get_info()[0]
-    return memory.available_bytes()
+    if accelerator != "cuda":
+        return memory.available_bytes()
+    is_shared = torch.cuda.get_device_properties(0).is_integrated
+    return memory.shared_free_bytes() if is_shared else torch.cuda.mem_get_info()[0]
 
 
 def _versions() -> dict[str, str]:

@@ -15,11 +15,18 @@ from phasewatt.records import Channel
 METERS: Mapping[str, str] = {
     "nvml": "agent.meters.nvml:Nvml",
     "rapl": "agent.meters.rapl:Rapl",
+    "ina3221": "agent.meters.ina3221:Ina3221",
+    "tegrastats": "agent.meters.tegrastats:Tegrastats",
+    "jtop": "agent.meters.jtop:Jtop",
     "replay": "agent.meters.replay:Replay",
     "external": "agent.meters.external:External",
 }
 NO_METER = "none"  # in settings: no power is read
-AUTOMATIC = ("nvml", "rapl")  # a recording, or a meter outside of this host, must be asked for
+RAILS = ("ina3221", "tegrastats", "jtop")  # of one board by different ways: one of them is read, in this order
+# A recording, or a meter outside of this host, must be asked for; so must jtop, whose licence is a user's choice.
+AUTOMATIC = ("nvml", "rapl", "ina3221", "tegrastats")
+EXCLUSIVE = ("tegrastats",)  # a second reader of it may be refused: telemetry lets go of it while a suite runs
+ROOTED = ("ina3221", "tegrastats")  # a simulated board has these; their argument is its root
 
 
 class Meter(Protocol):
@@ -40,13 +47,30 @@ class Meter(Protocol):
     def read(self, closely: bool = False) -> tuple[float | None, ...]:
         """The values of all channels now; `closely`, around the edge of a window, costly calls are made too."""
 
+    def notes(self) -> tuple[str, ...]:
+        """What happened to the source since this was last asked, in words: a rail that vanished, a child that hung."""
+
     def close(self) -> None:
         """Let go of the source."""
 
 
-def asked_for(names: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The meters to look at: those that the settings name, else all that a host may have."""
-    return AUTOMATIC if names is None else tuple(name for name in names if name != NO_METER)
+def asked_for(names: tuple[str, ...] | None, root: str = "/") -> tuple[str, ...]:
+    """The meters to look at: those that the settings name, else all that a host may have.
+
+    Under another `root` is a simulated board, whose meters are told of it; what this host has is not of that board.
+
+    Raises:
+        ConfigInvalid: two that read the same rails are named.
+    """
+    if names is None:
+        names = AUTOMATIC if root == "/" else ROOTED
+    elif len(twice := [name for name in names if name.partition(":")[0] in RAILS]) > 1:
+        raise ConfigInvalid(f"meters: {' and '.join(twice)} read the same rails: name one of them")
+    return tuple(_under(root, name) for name in names if name != NO_METER)
+
+
+def _under(root: str, name: str) -> str:
+    return f"{name}:{root}" if root != "/" and name in ROOTED else name
 
 
 def check(name: str) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from agent.meters import wall
+from agent.meters.faults import Faults
 from agent.meters.wall.latest import Latest
 from agent.meters.wall.spec import Quantity, Spec, choice, number, parse
 from phasewatt.errors import MeterUnavailable
@@ -44,6 +45,7 @@ class External:
         self.channels = tuple(_channel(self._spec, quantity) for quantity in self._source.quantities)
         self.read_costs_s = (None,) * len(self.channels)
         self._latest = Latest(str(self._spec), self._source.quantities, clock_ns)
+        self._faults = Faults()
         self._ended = threading.Event()
         self._refusal: str | None = None
         self._thread = threading.Thread(target=self._follow, name="wall-meter", daemon=True)
@@ -55,6 +57,10 @@ class External:
     def read(self, closely: bool = False) -> tuple[float | None, ...]:
         """See `Meter.read`; a value stands until it is stale, see `Latest`."""
         return self._latest.now()
+
+    def notes(self) -> tuple[str, ...]:
+        """See `Meter.notes`."""
+        return self._faults.taken()
 
     def close(self) -> None:
         """See `Meter.close`; a thread that waits for its meter ends with the process."""
@@ -88,7 +94,7 @@ class External:
             self._source.follow(self._latest, self._ended.wait)
         except MeterUnavailable as error:
             if self._latest.complete.is_set() and str(error) != self._refusal:
-                logger.warning("%s: %s; trying again every %.0f s", self._spec, error, _RETRY_S)
+                self._faults.note(f"{self._spec}: {error}; trying again every {_RETRY_S:.0f} s")
             self._refusal = str(error)
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from agent.meters.faults import Faults
 from agent.meters.nvml_calls import Call
 from agent.meters.nvml_probe import Probe
 from phasewatt.errors import MeterUnavailable
@@ -42,7 +43,7 @@ class Nvml:
         """`library` is pynvml or what stands in for it."""
         self._nvml = library or _library()
         self._clock = clock
-        self._faults = _Faults()
+        self._faults = Faults()
         self._probe = Probe(self._nvml, clock, pause)
         self._polls: list[_Poll] = []
         self._start()
@@ -61,6 +62,10 @@ class Nvml:
                 poll.made(now_s)
                 values[poll.place] = self._values(poll.call)
         return tuple(values)
+
+    def notes(self) -> tuple[str, ...]:
+        """See `Meter.notes`."""
+        return self._faults.taken()
 
     def close(self) -> None:
         """See `Meter.close`."""
@@ -95,9 +100,9 @@ class Nvml:
         try:
             values = call.ask()
         except self._nvml.NVMLError as error:
-            self._faults.failed(call, str(error))
+            self._faults.failed(call.gpu, call.source, str(error))
             return (None,) * len(call.channels)
-        self._faults.answered(call)
+        self._faults.answered(call.gpu, call.source)
         return values
 
 
@@ -117,25 +122,6 @@ class _Poll:
     def made(self, now_s: float) -> None:
         """Count the time to the next call from here."""
         self._due_s = now_s + self._apart_s
-
-
-class _Faults:
-    """Says once when calls of a GPU begin to fail for some reason, and once when the last of them answers again."""
-
-    def __init__(self) -> None:
-        self._failing: dict[tuple[str, str], tuple[str, str]] = {}  # (gpu, source) -> (gpu, why)
-
-    def failed(self, call: Call, why: str) -> None:
-        """The call did not answer."""
-        if (call.gpu, why) not in self._failing.values():
-            logger.warning("%s: %s: %s reads as missing from now on", call.gpu, why, call.source)
-        self._failing[call.gpu, call.source] = (call.gpu, why)
-
-    def answered(self, call: Call) -> None:
-        """The call did answer."""
-        fault = self._failing.pop((call.gpu, call.source), None)
-        if fault is not None and fault not in self._failing.values():
-            logger.warning("%s answers again, after: %s", *fault)
 
 
 def _placed(calls: Sequence[Call], costs_s: Sequence[float], period_s: float, now_s: float) -> list[_Poll]:

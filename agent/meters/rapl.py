@@ -5,14 +5,13 @@ Each package zone is read; a `dram` zone inside one is a scope of its own.
 
 from __future__ import annotations
 
-import logging
 import platform
 from pathlib import Path
 
+from agent.kernel_files import number, text
+from agent.meters.faults import Faults
 from phasewatt.errors import MeterUnavailable
 from phasewatt.records import Channel, Reading, Scope, SensorCard
-
-logger = logging.getLogger(__name__)
 
 _ROOT = Path("/sys/class/powercap")
 _GAIN_UNCERTAINTY = 0.05
@@ -38,7 +37,9 @@ class Rapl:
     refused: tuple[str, ...] = ()
 
     def __init__(self, period_s: float, argument: str = "", root: Path = _ROOT) -> None:
-        self._zones = [_Zone(path) for path in sorted(root.glob("intel-rapl:*")) if _name(path) is not None]
+        self._faults = Faults()
+        paths = [path for path in sorted(root.glob("intel-rapl:*")) if text(path / "name") is not None]
+        self._zones = [_Zone(path, self._faults) for path in paths]
         self._zones = [zone for zone in self._zones if zone.name.startswith(("package", "dram"))]
         if not self._zones:
             raise MeterUnavailable("this CPU, kernel or virtual machine has no RAPL")
@@ -53,6 +54,10 @@ class Rapl:
         """See `Meter.read`."""
         return tuple(zone.read() for zone in self._zones)
 
+    def notes(self) -> tuple[str, ...]:
+        """See `Meter.notes`."""
+        return self._faults.taken()
+
     def close(self) -> None:
         """See `Meter.close`."""
 
@@ -60,10 +65,11 @@ class Rapl:
 class _Zone:
     """One counter, made to run on where the register wraps."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, faults: Faults) -> None:
+        self._faults = faults
         self.path = path
-        self.name = _name(path) or path.name
-        self._range_uj = _number(path / "max_energy_range_uj")
+        self.name = text(path / "name") or path.name
+        self._range_uj = number(path / "max_energy_range_uj")
         self._last_uj: int | None = None
         self._wrapped_uj = 0
 
@@ -81,28 +87,16 @@ class _Zone:
 
     def read(self) -> float | None:
         """Joules, growing; None if the counter cannot be read now."""
-        now_uj = _number(self.path / "energy_uj")
+        now_uj = number(self.path / "energy_uj")
         if now_uj is None:
+            self._faults.failed(self.name, "its counter", "cannot be read")
             return None
+        self._faults.answered(self.name, "its counter")
         if self._last_uj is not None and now_uj < self._last_uj:
             if self._range_uj is None:
-                logger.warning("%s ran backwards and its range is unknown", self.name)
+                self._faults.note(f"{self.name} ran backwards and its range is unknown")
                 self._last_uj = now_uj  # from here on it counts again, and a window over the fall is refused
                 return None
             self._wrapped_uj += self._range_uj
         self._last_uj = now_uj
         return (now_uj + self._wrapped_uj) * 1e-6
-
-
-def _name(path: Path) -> str | None:
-    try:
-        return (path / "name").read_text(encoding="ascii").strip()
-    except OSError:
-        return None
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None

@@ -44,6 +44,10 @@ class Replay:
         row = bisect.bisect_right(self._times_ns, at_ns) - 1
         return tuple(self._value(index, row, rounds) for index in range(len(self.channels)))
 
+    def notes(self) -> tuple[str, ...]:
+        """See `Meter.notes`: nothing happens to a recording."""
+        return ()
+
     def close(self) -> None:
         """See `Meter.close`."""
 
