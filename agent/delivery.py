@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
 from collections.abc import Callable
 from typing import NamedTuple
 
 from agent.connection import Bell, Connection, Message
-from agent.outbox import Outbox, Parcel
+from agent.live import Audience
+from agent.namesake import Namesake
+from agent.outbox import ENVELOPE_BYTES, Outbox, Parcel
 from agent.window import Window
 from phasewatt import codec, topics
 from phasewatt.errors import RecordRejected
-from phasewatt.messages import Batch, Clock, Facts, Presence, Receipt, Status
+from phasewatt.messages import Batch, Clock, Facts, Live, Presence, Receipt, Status
+from phasewatt.records import Event
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +30,7 @@ class Board(NamedTuple):
     clock: Callable[[], Clock]
     telemetry_interval_s: float | None
     status_interval_s: float
+    audience: Audience | None = None  # None: this board samples nothing that could be watched
 
     @property
     def device(self) -> str:
@@ -36,13 +39,15 @@ class Board(NamedTuple):
 
 
 class Delivery:
-    """The exchange over one connection; `window` outlives it, so that suspicions do."""
+    """The exchange over one connection, `session`; `window` outlives it, so that suspicions do."""
 
-    def __init__(self, board: Board, window: Window, progress: Callable[[], None]) -> None:
+    def __init__(self, board: Board, window: Window, progress: Callable[[], None], session: str) -> None:
         self._board = board
         self._window = window
         self._progress = progress  # called when rows were settled
-        self._session = uuid.uuid4().hex
+        self._session = session
+        self._namesake = Namesake(board.outbox, board.device)
+        self._withholds = False
         self._reported: tuple[int, dict[str, int]] | None = None
         self._next_report_s = 0.0
         self._told: Facts | None = None
@@ -52,9 +57,17 @@ class Delivery:
         return self._status(Presence.OFFLINE)
 
     def begin(self, connection: Connection) -> None:
-        """Ask for receipts, and say that this board is there, and what it is."""
+        """Ask for receipts, and who was last heard under this board's name."""
         board = self._board
         connection.subscribe(topics.receipt(board.device))
+        if board.audience is not None:
+            connection.subscribe(topics.watch(board.device), needed=False)
+        self._namesake.ask(connection)
+
+    def _introduce(self, connection: Connection) -> None:
+        """Say that this board is there, and what it is."""
+        self._namesake.close(connection)
+        board = self._board
         self._reported = self._backlog()  # before the status: what comes in between is news
         self._next_report_s = time.monotonic() + board.status_interval_s
         connection.publish(self._status(Presence.ONLINE))
@@ -62,12 +75,19 @@ class Delivery:
 
     def work(self, connection: Connection) -> float:
         """Do all that can be done now; the seconds until there may be more, if nothing comes before."""
-        self._take_receipts(connection)
+        self._hear(connection)
+        if connection.ended is not None:
+            return 0.0
+        if not self._namesake.closed:
+            if wait_s := self._namesake.wait_s(connection):
+                return wait_s
+            self._introduce(connection)
         self._window.expire(time.monotonic())
-        while self._window.has_room() and (parcel := self._next_parcel()):
+        while self._window.has_room() and (parcel := self._next_parcel(connection)):
             self._send(connection, parcel)
         if self._told is not self._board.facts():
             self._tell_facts(connection)
+        self._show(connection)
         self._report(connection)
         now_s = time.monotonic()
         return max(0.0, min(self._window.next_s(now_s), self._next_report_s) - now_s)
@@ -78,22 +98,69 @@ class Delivery:
 
     def end(self, connection: Connection, bell: Bell) -> None:
         """Say that this board goes, if the broker still listens."""
-        said = connection.publish(self._status(Presence.OFFLINE))
+        if self._namesake.closed:  # else it never said that it was here
+            connection.publish(self._status(Presence.OFFLINE))
         deadline_s = time.monotonic() + _GOODBYE_S
-        while connection.ended is None and not said.is_published() and time.monotonic() < deadline_s:
+        while connection.ended is None and not connection.idle and time.monotonic() < deadline_s:
             connection.turn(_GOODBYE_S / 5, bell)
         connection.leave()
 
-    def _take_receipts(self, connection: Connection) -> None:
+    def _hear(self, connection: Connection) -> None:
+        board = self._board
         while connection.received:
-            payload = connection.received.popleft()
-            try:
-                receipt = codec.decode(codec.unpack(payload, codec.MAX_PAYLOAD_BYTES), Receipt)
-            except RecordRejected as error:
-                logger.warning("ignored, not a receipt: %s", error)
-                continue
-            if receipt.device == self._board.device and self._board.outbox.apply(receipt):
-                self._settle(receipt)
+            message = connection.received.popleft()
+            if message.topic == topics.receipt(board.device):
+                self._take_receipt(message.payload)
+            elif message.topic == topics.watch(board.device) and board.audience is not None:
+                board.audience.hear(message.payload)
+            elif message.topic == topics.status(board.device):
+                self._meet(connection, message.payload)
+            else:
+                logger.debug("ignored, a message on a topic that nobody asked for")
+
+    def _meet(self, connection: Connection, payload: bytes) -> None:
+        if not self._namesake.closed and self._namesake.meets(payload):
+            self._fork()
+            # The last will of this connection still has the epoch of both; who leaves in peace takes it along.
+            connection.leave()
+            connection.end("another disk has this board's epoch: it begins anew under an epoch of its own")
+
+    def _fork(self) -> None:
+        board, before = self._board, self._board.outbox.epoch
+        message = (
+            f"another disk speaks for {board.device} with epoch {before}: this one was copied, or put back to an older "
+            "state. It takes another epoch and sends again all that it holds"
+        )
+        logger.warning("%s", message)
+        now_unix_s, boot_id = board.outbox.clock(), board.facts().host.boot_id
+        board.outbox.fork(
+            Event(
+                device=board.device,
+                boot_id=boot_id,
+                time_unix_s=now_unix_s,
+                name="outbox-forked",
+                message=message,
+            )
+        )
+        self._window.clear()
+
+    def _take_receipt(self, payload: bytes) -> None:
+        try:
+            receipt = codec.decode(codec.unpack(payload, codec.MAX_PAYLOAD_BYTES), Receipt)
+        except RecordRejected as error:
+            logger.warning("ignored, not a receipt: %s", error)
+            return
+        if not self._namesake.closed:
+            return  # it may be for the rows of another disk
+        if receipt.device == self._board.device and self._board.outbox.apply(receipt):
+            self._settle(receipt)
+
+    def _show(self, connection: Connection) -> None:
+        """Publish the sample that watchers are owed; it is in no window and no outbox."""
+        audience = self._board.audience
+        if audience is not None and (sample := audience.take()) is not None:
+            live = Live(schema=codec.SCHEMA, telemetry=sample)
+            connection.offer(Message(topics.live(self._board.device), codec.pack(codec.encode(live))))
 
     def _settle(self, receipt: Receipt) -> None:
         now_s = time.monotonic()
@@ -105,12 +172,15 @@ class Delivery:
         self._window.settle([*receipt.ranges, *refused], now_s)
         self._progress()
 
-    def _next_parcel(self) -> Parcel | None:
+    def _next_parcel(self, connection: Connection) -> Parcel | None:
         while (seq := self._window.suspect(time.monotonic())) is not None:
             if parcel := self._board.outbox.parcel_of(seq):
                 return parcel
             self._window.forget(seq)  # given up at the cap meanwhile
-        return self._board.outbox.next_parcel(self._window, self._window.message_bytes)
+        most_bytes = self._window.message_bytes
+        if connection.payload_bytes is not None:
+            most_bytes = min(most_bytes, max(1, connection.payload_bytes - ENVELOPE_BYTES))
+        return self._board.outbox.next_parcel(self._window, most_bytes)
 
     def _send(self, connection: Connection, parcel: Parcel) -> None:
         board = self._board
@@ -125,8 +195,23 @@ class Delivery:
             items=parcel.items,
         )
         payload = codec.pack(codec.encode(batch))
+        if connection.payload_bytes is not None and len(payload) > connection.payload_bytes:
+            self._withhold(parcel, len(payload), connection.payload_bytes)
+            return
         connection.publish(Message(topics.batch(board.device, parcel.kind), payload))
         self._window.sent(parcel.seqs, len(payload), time.monotonic())
+
+    def _withhold(self, parcel: Parcel, size_bytes: int, most_bytes: int) -> None:
+        """Keep back what this broker would end the connection for: one row alone, since several fit by their sizes."""
+        for seq in parcel.seqs:
+            self._window.withhold(seq)
+        if not self._withholds:
+            self._withholds = True
+            logger.warning(
+                "row %d (%s) makes a message of %d bytes and the broker takes %d: such rows wait in the outbox; "
+                "raise the broker's limit on packets (mosquitto: max_packet_size)",
+                *(min(parcel.seqs), parcel.kind.value, size_bytes, most_bytes),
+            )
 
     def _report(self, connection: Connection) -> None:
         if time.monotonic() < self._next_report_s:

@@ -13,8 +13,10 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from agent.broker_traits import BrokerTraits
 from agent.connection import Bell, BrokerSettings, Connection
 from agent.delivery import Board, Delivery
+from agent.live import Audience
 from agent.outbox import PARCEL_BYTES, Outbox
 from agent.window import Window
 from phasewatt.errors import PhasewattError
@@ -52,13 +54,16 @@ class Link:
         clock: Callable[[], Clock],
         *,
         telemetry_interval_s: float | None = None,
+        audience: Audience | None = None,
         pace: Pace = _FIELD_PACE,
     ) -> None:
         self._settings = settings
         self._facts = facts
-        self._board = Board(outbox, lambda: self._facts, clock, telemetry_interval_s, pace.status_interval_s)
+        self._board = Board(outbox, lambda: self._facts, clock, telemetry_interval_s, pace.status_interval_s, audience)
         self._pace = pace
         self._window = Window(pace.window_messages, pace.window_bytes, pace.receipt_timeout_s, PARCEL_BYTES)
+        self._traits = BrokerTraits()
+        self._session: str | None = None  # remembered, and not heard by a broker yet
         self._bell = Bell()
         self._stopping = threading.Event()
         self._progress = threading.Condition()
@@ -125,12 +130,15 @@ class Link:
     def _deliver(self) -> str | None:
         """Connect, and deliver until it ends; the reason of the end, None if it was asked for."""
         try:
-            delivery = Delivery(self._board, self._window, self._settled)
-            connection = Connection(self._settings, self._board.device, delivery.will())
+            session = self._session = self._session or self._board.outbox.new_session()
+            delivery = Delivery(self._board, self._window, self._settled, session)
+            connection = Connection(self._settings, self._board.device, delivery.will(), self._traits)
             try:
                 self._converse(connection, delivery)
             finally:
                 connection.close()
+                if connection.accepted:
+                    self._session = None
                 self._window.lose(time.monotonic())
             reason = connection.ended
         except PhasewattError as error:

@@ -10,18 +10,19 @@ import logging
 import sqlite3
 import threading
 import time
+import uuid
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from agent import rows
+from agent import numbering, rows, sessions
 from agent.rows import State
-from agent.spool import LOG_BYTES, Spool, open_spool, read_spool, value
+from agent.spool import CHECK_S, LOG_BYTES, Spool, is_doubted, note_damage, open_spool, read_spool, value
 from phasewatt import codec
 from phasewatt.codec import SentRecord
 from phasewatt.errors import ConfigInvalid, RecordRejected, StoreUnavailable
-from phasewatt.messages import Batch, Clock, Item, Receipt, Rejection
+from phasewatt.messages import Batch, Clock, Item, Receipt, Rejection, tells_of_held_key
 from phasewatt.records import Kind
 
 logger = logging.getLogger(__name__)
@@ -65,11 +66,14 @@ class Outbox:
         self._db = spool.db
         self._lock = threading.RLock()
         self._max_bytes = cap_bytes - LOG_BYTES
-        self.epoch: str = value(self._db, "SELECT value FROM fact WHERE name = 'epoch'")
-        self._receipts: int = value(self._db, "SELECT coalesce(max(receipt), 0) FROM row")
+        with self.reading() as db:
+            self.epoch: str = value(db, "SELECT value FROM fact WHERE name = 'epoch'")
+            self._receipts: int = value(db, "SELECT coalesce(max(receipt), 0) FROM row")
 
     @classmethod
-    def open(cls, directory: Path, cap_bytes: int, clock: Callable[[], float] = time.time) -> Outbox:
+    def open(
+        cls, directory: Path, cap_bytes: int, clock: Callable[[], float] = time.time, check_s: float = CHECK_S
+    ) -> Outbox:
         """The outbox in `directory`, trimmed to the cap; `set_aside` tells of a damaged predecessor.
 
         Raises:
@@ -78,7 +82,17 @@ class Outbox:
         """
         if cap_bytes < MIN_CAP_BYTES:
             raise ConfigInvalid(f"outbox cap: expected at least {MIN_CAP_BYTES} bytes, got {cap_bytes}")
-        outbox = cls(open_spool(directory, clock), cap_bytes, clock)
+        try:
+            return cls._opened(open_spool(directory, clock, check_s), cap_bytes, clock)
+        except StoreUnavailable:
+            if not is_doubted(directory):
+                raise
+            # The check had not reached the damage; this time it has no limit.
+            return cls._opened(open_spool(directory, clock), cap_bytes, clock)
+
+    @classmethod
+    def _opened(cls, spool: Spool, cap_bytes: int, clock: Callable[[], float]) -> Outbox:
+        outbox = cls(spool, cap_bytes, clock)
         with outbox.transaction() as db:
             outbox._trim(db)
         with outbox.reading() as db:  # the cap may have been lowered, then the file shrinks
@@ -166,11 +180,44 @@ class Outbox:
             return False
         with self.transaction() as db:
             self._receipts += 1
-            rows.leap(db, receipt.high_water)
+            numbering.leap(db, receipt.high_water)
             rows.take_back(db, receipt)
             rows.mark_receipted(db, receipt.ranges, self._receipts)
-            rows.mark_rejected(db, receipt.rejected)
+            rows.mark_rejected(db, [refusal for refusal in receipt.rejected if not self._moved(db, refusal)])
         return True
+
+    def new_session(self) -> str:
+        """A name for the next connection, remembered before anybody hears it; an old one where the disk is full."""
+        session = uuid.uuid4().hex
+        try:
+            with self.transaction() as db:
+                sessions.note(db, session)
+        except OutboxFull:
+            with self.reading() as db:
+                return sessions.newest(db) or session
+        return session
+
+    def recognises(self, session: str) -> bool:
+        """Whether this outbox was delivered over `session`; one that is not its own tells of a copy of this disk."""
+        with self.transaction() as db:
+            return sessions.recognise(db, session)
+
+    def fork(self, notice: SentRecord) -> None:
+        """Become another outbox with the same rows, all pending under new keys, and `notice` the last of them.
+
+        Raises as `append` does.
+        """
+        epoch = uuid.uuid4().hex
+        with self.transaction() as db:
+            numbering.renumber(db)
+            db.execute("DELETE FROM dropped")
+            db.execute("DELETE FROM generation")
+            db.execute("UPDATE fact SET value = ? WHERE name = 'epoch'", (epoch,))
+            rows.insert(db, *_encoded(notice))
+            self._trim(db)
+        self.epoch = epoch
+        with self.reading() as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def pending(self) -> int:
         """Rows without a receipt."""
@@ -222,6 +269,18 @@ class Outbox:
                 rows.mark_rejected(db, [Rejection(seq=seq, reason=reason) for seq in damaged])
         return items
 
+    def _moved(self, db: sqlite3.Connection, refusal: Rejection) -> bool:
+        """Whether a row that was refused for its key alone goes again under another."""
+        pending = value(db, "SELECT state FROM row WHERE seq = ?", refusal.seq) == State.PENDING
+        if not pending or not tells_of_held_key(refusal.reason):
+            return False
+        new = numbering.move(db, refusal.seq)
+        if new is not None:
+            logger.warning("outbox %s: row %d goes again as row %d", self.path, refusal.seq, new)
+        else:
+            logger.error("outbox %s: row %d met a held key too often and stays here", self.path, refusal.seq)
+        return new is not None
+
     def _trim(self, db: sqlite3.Connection) -> None:
         if given_up := rows.trim(db, self._max_bytes):
             logger.warning("outbox %s is at its cap: %d rows given up undelivered", self.path, given_up)
@@ -229,6 +288,7 @@ class Outbox:
     def _explained(self, error: sqlite3.Error) -> StoreUnavailable:
         if "disk is full" in str(error):
             return OutboxFull(f"outbox {self.path}: the disk is full, nothing was stored; free some space")
+        note_damage(self.path, error)
         return StoreUnavailable(f"outbox {self.path}: {error}; check the disk, then start the agent again")
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from msgspec import Raw
 
-from agent.spool import value
+from agent.spool import is_damage, value
 from phasewatt import codec
 from phasewatt.messages import Item, Receipt, Rejection
 from phasewatt.records import Kind
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 MAX_ROWS = 500  # of one message
 _ITEM_BYTES = 64  # JSON around one body
-_SEQ_LEAP = 10**6  # a receipt further ahead than this is nonsense, not a lost tail
+_BODY = "coalesce(row.body, row.seq)"  # the number of a row's bytes
 
 
 class State(enum.IntEnum):
@@ -50,10 +50,11 @@ class Loaded(NamedTuple):
 
 
 def insert(db: sqlite3.Connection, kind: Kind, body: bytes) -> int:
-    """The seq of the new row."""
-    columns = (kind.value, codec.SCHEMA, len(body), zlib.crc32(body))
-    seq = db.execute("INSERT INTO row (kind, schema, size, checksum) VALUES (?, ?, ?, ?)", columns).lastrowid
-    db.execute("INSERT INTO body VALUES (?, ?)", (seq, body))
+    """The seq of the new row. Bytes are kept packed: what a board writes wears its SD card."""
+    kept = codec.pack(body)
+    number = db.execute("INSERT INTO body (bytes) VALUES (?)", (kept,)).lastrowid
+    columns = (kind.value, codec.SCHEMA, len(body), zlib.crc32(kept), number)
+    seq = db.execute("INSERT INTO row (kind, schema, size, checksum, body) VALUES (?, ?, ?, ?, ?)", columns).lastrowid
     return int(seq or 0)
 
 
@@ -76,11 +77,12 @@ def seqs_after(db: sqlite3.Connection, kind: Kind, seq: int, max_bytes: int) -> 
 def load(db: sqlite3.Connection, seqs: Iterable[int]) -> Loaded:
     """The rows as they travel, in the order of their seqs; those that are gone are left out."""
     items, damaged = [], []
+    query = f"SELECT schema, checksum, {_BODY} FROM row WHERE seq = ?"
     for seq in sorted(seqs):
-        query = "SELECT schema, checksum, bytes FROM row LEFT JOIN body USING (seq) WHERE seq = ?"
-        for schema, checksum, body in db.execute(query, (seq,)).fetchall():
-            if body is not None and zlib.crc32(body) == checksum:
-                items.append(Item(seq=seq, schema=schema, body=Raw(body)))
+        for schema, checksum, number in db.execute(query, (seq,)).fetchall():
+            kept = _bytes(db, number)
+            if kept is not None and zlib.crc32(kept) == checksum:
+                items.append(Item(seq=seq, schema=schema, body=Raw(codec.unpack(kept))))
             else:
                 damaged.append(seq)
     return Loaded(tuple(items), tuple(damaged))
@@ -117,16 +119,6 @@ def take_back(db: sqlite3.Connection, receipt: Receipt) -> None:
     db.execute("INSERT OR REPLACE INTO generation VALUES (?, ?)", (receipt.generation, receipt.high_water))
 
 
-def leap(db: sqlite3.Connection, high_water: int) -> None:
-    """Pass over seqs that the collector knows and this disk does not: it lost commits, or was restored."""
-    last = value(db, "SELECT seq FROM sqlite_sequence WHERE name = 'row'") or 0
-    if not last < high_water < last + _SEQ_LEAP:
-        return
-    logger.warning("the collector holds row %d, the last one here is %d: going on from there", high_water, last)
-    db.execute("DELETE FROM sqlite_sequence WHERE name = 'row'")
-    db.execute("INSERT INTO sqlite_sequence VALUES ('row', ?)", (high_water,))
-
-
 def trim(db: sqlite3.Connection, max_bytes: int) -> int:
     """How many undelivered rows were given up, and counted, to come down to `max_bytes`."""
     given_up = 0
@@ -135,8 +127,8 @@ def trim(db: sqlite3.Connection, max_bytes: int) -> int:
         if state is not State.RECEIPTED:
             _count_drop(db, seq)
             given_up += 1
+        db.execute(f"DELETE FROM body WHERE seq = (SELECT {_BODY} FROM row WHERE seq = ?)", (seq,))
         db.execute("DELETE FROM row WHERE seq = ?", (seq,))
-        db.execute("DELETE FROM body WHERE seq = ?", (seq,))
     return given_up
 
 
@@ -150,6 +142,17 @@ def _filled(rows: Iterable[tuple[int, int]], max_bytes: int) -> list[int]:
             break
         seqs.append(seq)
     return seqs
+
+
+def _bytes(db: sqlite3.Connection, number: int) -> bytes | None:
+    """What a row holds; None: it is gone, or the disk lost it."""
+    try:
+        found: bytes | None = value(db, "SELECT bytes FROM body WHERE seq = ?", number)
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        return None  # the other rows can still be delivered
+    return found
 
 
 def _unmark_after(db: sqlite3.Connection, high_water: int) -> None:

@@ -45,11 +45,12 @@ class Window:
         self._flying: set[int] = set()
         self._strikes: Counter[int] = Counter()
         self._suspects: dict[int, float] = {}  # not to be sent again before
+        self._withheld: set[int] = set()  # what this connection cannot carry
         self.last_receipt_s = float("-inf")
 
     def __contains__(self, seq: object) -> bool:
         """Whether a row is no part of an ordinary message now."""
-        return seq in self._flying or seq in self._suspects
+        return seq in self._flying or seq in self._suspects or seq in self._withheld
 
     def has_room(self) -> bool:
         """Whether one more message may be sent."""
@@ -60,7 +61,8 @@ class Window:
         """A row to send alone now, if one is due."""
         if self._suspects.keys() & self._flying:
             return None  # one at a time: if the connection ends, it is known for whom
-        due = min(((due_s, seq) for seq, due_s in self._suspects.items() if due_s <= now_s), default=None)
+        free = ((due_s, seq) for seq, due_s in self._suspects.items() if seq not in self._withheld)
+        due = min((pair for pair in free if pair[0] <= now_s), default=None)
         return None if due is None else due[1]
 
     def next_s(self, now_s: float) -> float:
@@ -73,6 +75,15 @@ class Window:
         """Note a message that went out."""
         self._flights.append(_Flight(seqs, size_bytes, now_s, now_s + self._patience_s))
         self._flying |= seqs
+
+    def withhold(self, seq: int) -> None:
+        """Keep a row back until there is another connection."""
+        self._withheld.add(seq)
+
+    def clear(self) -> None:
+        """Forget every row: they have other numbers now."""
+        for known in (self._flights, self._flying, self._strikes, self._suspects, self._withheld):
+            known.clear()
 
     def settle(self, ranges: Iterable[tuple[int, int]], now_s: float) -> None:
         """Note rows that were stored or refused: they make room."""
@@ -116,6 +127,7 @@ class Window:
     def lose(self, now_s: float) -> None:
         """Take back everything: the connection ended, perhaps because of one of these messages."""
         self._patience_s = self._patience_first_s
+        self._withheld.clear()
         if self._flights:
             self._shrink()
         for flight in list(self._flights):
