@@ -30,12 +30,16 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "serve": Command("collector.commands.serve", "receive what boards send, until stopped"),
+    "watch": Command("collector.commands.watch", "show what boards sample, as it happens", json=True),
     "devices": Command("collector.commands.devices", "list the boards and how they are", json=True),
     "trials": Command("collector.commands.trials", "list the trials", json=True),
     "compare": Command("collector.commands.compare", "compare trials of the same work", json=True),
     "report": Command("collector.commands.report", "write a comparison as a document"),
     "import": Command("collector.commands.import_", "store what an export file holds"),
     "export": Command("collector.commands.export", "write the records to a file"),
+    "db": Command(
+        "collector.commands.db", "look after the database: upgrade, check, vacuum, backup, restore", json=True
+    ),
 }
 
 

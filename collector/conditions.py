@@ -9,11 +9,14 @@ from datetime import datetime, timezone
 from typing import NamedTuple
 
 from collector.stored import StoredTrial
+from collector.surroundings import locked_clocks, span, surroundings
 from phasewatt.records import Conditions, Trial, Work
 
 Setting = tuple[str, str | None]
 
 _CHOSEN = frozenset({"engine", "mode", "parallelism", "dtype", "quantization", "weights"})
+_LOCKED = "locked clocks"
+_NAMED = frozenset({"TF32", "power mode", _LOCKED, "power limit", "ECC", "persistence mode", "MIG"})
 NO_MARKS = "none"
 _DIGEST = "weights digest"
 _VERSION = " version"
@@ -71,6 +74,7 @@ def observed(trials: Sequence[Trial]) -> dict[str, str]:
     """What was seen while `trials` ran, each as a range or a set over all of them."""
     conditions = [trial.conditions for trial in trials]
     return {name: printable(describe(conditions)) for name, describe in _OBSERVED.items()} | {
+        **{printable(name): printable(told) for name, told in surroundings(conditions).items()},
         "steady state": printable(_steadiness(trials)),
         "agent version": printable(_set_of(trial.agent_version for trial in trials)),
         "measured": _dates(trial.started_unix_s for trial in trials),
@@ -96,7 +100,8 @@ def _settings(conditions: Conditions) -> list[Setting]:
         ("TF32", _switch(conditions.tf32)),
         ("threads", None if conditions.threads is None else str(conditions.threads)),
         ("parallelism", conditions.parallelism),
-        ("power mode", conditions.power_mode),
+        ("power mode", _power_mode(conditions)),
+        (_LOCKED, locked_clocks(conditions)),
         ("power limit", None if limit_w is None else f"{limit_w:g} W"),
         ("governor", conditions.governor),
         ("ECC", _switch(conditions.ecc)),
@@ -105,6 +110,14 @@ def _settings(conditions: Conditions) -> list[Setting]:
         ("simulated", "yes" if conditions.simulated else "no"),
         *((f"{name}{_VERSION}", version) for name, version in sorted(conditions.versions.items())),
     ]
+
+
+def _power_mode(conditions: Conditions) -> str | None:
+    """Name and id: modules number and name them otherwise."""
+    number = conditions.power_mode_id
+    if conditions.power_mode is None:
+        return None if number is None else str(number)
+    return conditions.power_mode + ("" if number is None else f" (mode {number})")
 
 
 def _switch(state: bool | None) -> str | None:
@@ -148,14 +161,14 @@ def _label(key: GroupKey, telling: Iterable[Setting]) -> str:
 
 def _worded(name: str, value: str | None) -> str:
     if value is None:
-        return f"{name} not stated"
+        return "no locked clocks" if name == _LOCKED else f"{name} not stated"
     if name == "threads":
         return "1 thread" if value == "1" else f"{value} threads"
     if name == "quantization":
         return "not quantized" if value == "none" else value
     if name == _DIGEST:
         return f"weights {value[:8]}"
-    if name in {"TF32", "power limit", "ECC", "persistence mode", "MIG"} or name.endswith(_VERSION):
+    if name in _NAMED or name.endswith(_VERSION):
         return f"{name.removesuffix(_VERSION)} {value}"
     return value
 
@@ -201,12 +214,7 @@ def _steadiness(trials: Sequence[Trial]) -> str:
 
 
 def _span(values: Iterable[float | None], unit: str, form: str) -> str:
-    """A range such as "1.98 to 2.10 GHz", or one figure where both ends read the same."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return "not read"
-    ends = list(dict.fromkeys((format(min(known), form), format(max(known), form))))
-    return f"{' to '.join(ends)} {unit}"
+    return span(values, unit, form) or "not read"
 
 
 def _set_of(names: Iterable[str]) -> str:

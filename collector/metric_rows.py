@@ -6,13 +6,14 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 from msgspec.structs import asdict, fields
 
 from collector.metering import check_ratio, gain_of
 from collector.stored import StoredTrial
 from collector.trial_line import TrialLine, trial_line
 from phasewatt.metrics import METRICS, Context, Metric
-from phasewatt.records import Conditions, Scope, Trial
+from phasewatt.records import Conditions, HostState, Scope, Trial
 
 _OF_METRIC = ("metric", "unit", "scope", "median", "minimum", "maximum", "values", "half_width", "missing_because")
 _OF_ENERGY = ("gain_uncertainty", "calibrated", "check_ratio", "doubts")
@@ -64,7 +65,9 @@ def _verdict(trial: Trial, metric: Metric, scope: Scope | None) -> dict[str, Any
 
 
 def _cell(value: Any) -> Any:
-    """Several values in one cell, separated by semicolons."""
+    """Several values in one cell, separated by semicolons; the states before and after as a JSON list."""
+    if isinstance(value, tuple) and any(isinstance(item, HostState) for item in value):
+        return msgspec.json.encode(value).decode()
     if isinstance(value, dict):
         return ";".join(f"{name}={item}" for name, item in sorted(value.items()))
     return ";".join("" if item is None else str(item) for item in value) if isinstance(value, tuple) else value

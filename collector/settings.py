@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import socket
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from phasewatt import settings
 from phasewatt.errors import ConfigInvalid
@@ -37,11 +37,25 @@ class BrokerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     password_file: str | None = None
 
 
+FOREVER: Literal["forever"] = "forever"
+Days = Annotated[float, Meta(gt=0, le=36500)] | Literal["forever"]
+
+
+class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """For how long the bodies of each kind are kept; their keys stay. Each field is a flag, `--keep-telemetry`."""
+
+    telemetry_days: Days = 365.0  # then its sums by the hour are left
+    trace_days: Days = FOREVER
+    event_days: Days = FOREVER
+    trial_days: Days = FOREVER
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
     name: Identifier | None = None  # of this collector, among those on one broker; None: the host's
     broker: BrokerSettings = BrokerSettings()
+    retention: Retention = Retention()
 
 
 def load(path: Path | None) -> Settings:

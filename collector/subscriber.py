@@ -1,44 +1,45 @@
 """The collector's end of MQTT: what boards send goes to ingest, and receipts go back after commit.
 
-The network's thread only puts messages into a queue; one worker takes them out, so that a slow disk never keeps the
-client from answering its broker. A message that is lost here, or that the database refuses, has no receipt, and its
-board sends it again.
+The network's thread only puts messages into the inbox; one worker takes out all that wait, so that a slow disk never
+keeps the client from answering its broker, and costs one sync a group. A message that is lost here, or that the
+database refuses, has no receipt, and its board sends it again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import queue
+import socket
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
+from collector.client import RETRY_S, client_of
+from collector.inbox import Inbox, Message
 from collector.ingest import Ingest
+from collector.progress import Progress
 from collector.settings import Address, BrokerSettings
 from collector.store import Store
 from phasewatt import codec, topics
-from phasewatt.errors import ConfigInvalid, StoreUnavailable
+from phasewatt.errors import StoreUnavailable
 from phasewatt.messages import CollectorState, Presence
 
-QUEUED_MESSAGES = 1000  # of at most MAX_PAYLOAD_BYTES each
-_RETRY_S = (1, 60)
+QUEUED_MESSAGES = 1000
+QUEUED_BYTES = 64 * 1024 * 1024
+SILENCE_S = 300.0  # without any message, though boards hold records, before the connection is renewed
+_GROUP_MESSAGES = 200
+_IDLE_S = 1.0
+_MOMENT_S = 1.0  # before a store that failed is tried again
 _KEEPALIVE_S = 30
 _STOP_TIMEOUT_S = 60
 _QOS = 1
 
 logger = logging.getLogger(__name__)
-
-
-class _Message(NamedTuple):
-    topic: str
-    payload: bytes
 
 
 class Subscriber:
@@ -56,17 +57,21 @@ class Subscriber:
         store: Store,
         *,
         queued_messages: int = QUEUED_MESSAGES,
+        silence_s: float = SILENCE_S,
     ) -> None:
         self.listening = threading.Event()
-        self.dropped = 0  # messages that found the queue full
+        self.inbox = Inbox(queued_messages, QUEUED_BYTES)
+        self.dropped = 0  # messages that found the inbox full
         self._name = name
         self._broker = f"{address.host}:{address.port}"
         self._generation = store.generation
+        self._store = store
         self._ingest = Ingest(store)
+        self._progress = Progress(silence_s)
+        self._stopping = threading.Event()
         self._since_unix_s = time.time()
-        self._queue: queue.Queue[_Message | None] = queue.Queue(queued_messages)
         self._worker = threading.Thread(target=self._work, name="ingest", daemon=True)
-        self._client = client = _client(name, broker)
+        self._client = client = client_of(name, broker)
         client.will_set(topics.collector_state(name), self._state(Presence.OFFLINE), _QOS, retain=True)
         client.on_connect = lambda _client, _data, _flags, reason, _properties: self._connected(reason)
         client.on_connect_fail = lambda _client, _data: self._not_connected()
@@ -81,8 +86,9 @@ class Subscriber:
         self._client.loop_start()
 
     def stop(self) -> None:
-        """Finish the queue, say that this collector is offline, and disconnect."""
-        self._queue.put(None)
+        """Finish the inbox, say that this collector is offline, and disconnect."""
+        self._stopping.set()
+        self.inbox.close()
         self._worker.join(_STOP_TIMEOUT_S)
         if self._client.is_connected():
             self._announce(Presence.OFFLINE).wait_for_publish(_KEEPALIVE_S)
@@ -90,19 +96,31 @@ class Subscriber:
         self._client.loop_stop()
 
     def _work(self) -> None:
-        while (message := self._queue.get()) is not None:
-            self._handle(message)
-
-    def _handle(self, message: _Message) -> None:
-        try:
-            receipt = self._ingest.take(message.topic, message.payload)
-            if receipt is not None:
+        while (messages := self.inbox.take(_GROUP_MESSAGES, _IDLE_S)) is not None:
+            for receipt in self._ingest.take_all(messages):
                 body = codec.pack(codec.encode(receipt))
                 self._client.publish(topics.receipt(receipt.device), body, _QOS)
-        except StoreUnavailable as error:
-            logger.error("not stored, so its board will send it again: %s", error)
-        except Exception:  # whatever one message meets, the stream of all must go on
-            logger.exception("message on %r was not handled", message.topic)
+            if messages and self._ingest.trouble:
+                self._stopping.wait(_MOMENT_S)
+            if not messages and self.listening.is_set() and self._progress.is_overdue():
+                self._renew()
+
+    def _renew(self) -> None:
+        """Connect anew where boards hold records and none come: a connection that stands may still be dead."""
+        try:
+            waiting = [row.device for row in self._store.devices() if row.holds_records]
+        except StoreUnavailable:
+            return
+        self._progress.tried()
+        sock: Any = self._client.socket()
+        if waiting and sock is not None:
+            logger.warning(
+                "broker %s: connected, but nothing came for %.0f s though %d boards hold records, such as %s: "
+                "connecting anew; if that does not help, look at the broker's access list and log",
+                *(self._broker, self._progress.silent_s, len(waiting), waiting[0]),
+            )
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def _connected(self, reason: ReasonCode) -> None:
         if reason.is_failure:
@@ -116,24 +134,23 @@ class Subscriber:
             logger.error("broker %s refuses a subscription; allow this user to read %s/#", self._broker, topics.ROOT)
             return
         self._announce(Presence.ONLINE)
+        self._progress.begin()
         self.listening.set()
         logger.info("listening to broker %s", self._broker)
 
     def _received(self, message: mqtt.MQTTMessage) -> None:
+        if not message.retain:  # the broker's own word is no sign that boards are heard
+            self._progress.heard()
         # One byte too many is kept, so that ingest sees that it was too long.
         payload = bytes(message.payload[: codec.MAX_PAYLOAD_BYTES + 1])
-        try:
-            self._queue.put_nowait(_Message(message.topic, payload))
-        except queue.Full:
+        if not self.inbox.put(Message(message.topic, payload, message.retain)):
             self.dropped += 1
             if self.dropped % QUEUED_MESSAGES == 1:
                 logger.warning("storing falls behind: %d messages left for their boards to send again", self.dropped)
 
     def _not_connected(self) -> None:
         reason = sys.exc_info()[1]  # paho calls this while it handles the failure, and tells nothing of it
-        logger.warning(
-            "broker %s cannot be reached: %s; trying again every %d to %d s", self._broker, reason, *_RETRY_S
-        )
+        logger.warning("broker %s cannot be reached: %s; trying again every %d to %d s", self._broker, reason, *RETRY_S)
 
     def _disconnected(self, reason: ReasonCode) -> None:
         self.listening.clear()
@@ -152,28 +169,3 @@ class Subscriber:
             since_unix_s=self._since_unix_s,
         )
         return codec.encode(state)
-
-
-def _client(name: str, broker: BrokerSettings) -> mqtt.Client:
-    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"phasewatt-{name}", protocol=mqtt.MQTTv311)
-    client.suppress_exceptions = True  # an exception in a callback would end the network's thread
-    client.on_log = lambda _client, _data, _level, text: _log_exceptions(text)
-    client.reconnect_delay_set(*_RETRY_S)
-    try:
-        if broker.username is not None:
-            client.username_pw_set(broker.username, _password(broker.password_file))
-        if broker.ca_file is not None:
-            client.tls_set(broker.ca_file, broker.cert_file, broker.key_file)
-    except (OSError, ValueError) as error:  # among them ssl.SSLError and UnicodeDecodeError
-        raise ConfigInvalid(f"broker: a file with a certificate, key or password cannot be used: {error}") from error
-    return client
-
-
-def _log_exceptions(text: str) -> None:
-    """Keep of paho's log what nothing here tells in better words."""
-    if text.startswith("Caught exception"):
-        logger.error("paho: %s", text)
-
-
-def _password(file: str | None) -> str | None:
-    return None if file is None else Path(file).read_text(encoding="utf-8").rstrip("\r\n")

@@ -46,19 +46,25 @@ def _import(store: Store, path: Path, interrupted: threading.Event) -> int:
 
 def _stored(store: Store, path: Path, interrupted: threading.Event) -> int:
     """How many records of the file the store holds now; none of it twice, though it may have held them before."""
-    stored = 0
+    stored = newer = 0
     reasons: list[str] = []
     try:
         for batch in _batches(path):
             if interrupted.is_set():
                 raise KeyboardInterrupt
             receipt = store.ingest(batch, time.time())
-            stored += sum(last - first + 1 for first, last in receipt.ranges)
+            held = sum(last - first + 1 for first, last in receipt.ranges)
+            stored += held
+            newer += len({item.seq for item in batch.items}) - held - len(receipt.rejected)
             reasons += [rejection.reason for rejection in receipt.rejected]
     except RecordRejected as error:
         raise ConfigInvalid(f"{error}; {stored} records before it are stored") from error
     if reasons:
         raise ConfigInvalid(f"{path}: {stored} records stored, {len(reasons)} put aside, the first: {reasons[0]}")
+    if newer > 0:
+        raise ConfigInvalid(
+            f"{path}: {stored} records stored, {newer} are of a newer version; upgrade this program, import again"
+        )
     return stored
 
 

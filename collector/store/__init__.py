@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collector.store.base import DeviceRow, Store, TrialQuery
+from collector.store.base import Aside, DeviceRow, Entry, Removal, Spoken, Store, TrialQuery
 
-__all__ = ["DeviceRow", "Store", "TrialQuery", "open_store"]
+__all__ = ["Aside", "DeviceRow", "Entry", "Removal", "Spoken", "Store", "TrialQuery", "open_store", "upgrade_store"]
 
 
 def open_store(url: str, create: bool = False) -> Store:
@@ -16,3 +16,14 @@ def open_store(url: str, create: bool = False) -> Store:
     from collector.store.opening import open_sql
 
     return open_sql(url, create)
+
+
+def upgrade_store(url: str) -> Store:
+    """The store at `url`, with its tables brought up to date; none is made.
+
+    Raises:
+        StoreUnavailable: as `open_store`.
+    """
+    from collector.store.opening import open_sql
+
+    return open_sql(url, create=False, upgrade=True)

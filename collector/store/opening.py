@@ -25,14 +25,15 @@ _HEADER_BYTES = 72
 _LOCK_TIMEOUT_S = 30
 
 
-def open_sql(url: str, create: bool) -> SqlStore:
-    """The store at `url`, see `open_store`."""
-    target = _parsed(url)
+def open_sql(url: str, create: bool, upgrade: bool = False) -> SqlStore:
+    """The store at `url`, see `open_store`; `upgrade` brings tables up to date that are there, and makes none."""
+    target = parsed(url)
     name = target.render_as_string(hide_password=True)
     engine = _engine(target, create)
+    begin = "IMMEDIATE" if create or upgrade else "DEFERRED"
     try:
-        with engine.execution_options(sqlite_begin="IMMEDIATE" if create else "DEFERRED").begin() as connection:
-            _check_schema(connection, name, create)
+        with engine.execution_options(sqlite_begin=begin).begin() as connection:
+            _check_schema(connection, name, create, upgrade)
         return SqlStore(engine)
     except DBAPIError as error:
         engine.dispose()
@@ -42,7 +43,12 @@ def open_sql(url: str, create: bool) -> SqlStore:
         raise
 
 
-def _parsed(url: str) -> URL:
+def parsed(url: str) -> URL:
+    """The parts of `url`, with the driver that we use.
+
+    Raises:
+        StoreUnavailable: neither SQLite's form nor PostgreSQL's.
+    """
     try:
         target = make_url(url)
     except (ArgumentError, ValueError) as error:  # the latter for a port that is no number
@@ -64,7 +70,7 @@ def _engine(target: URL, create: bool) -> Engine:
 
 
 def _sqlite(target: URL, path: Path, create: bool) -> Engine:
-    if not _is_ours(path, create):
+    if not is_ours(path, create):
         _mark(path)
     engine = create_engine(target, connect_args={"timeout": _LOCK_TIMEOUT_S})
     event.listen(engine, "connect", _on_connect)
@@ -72,8 +78,12 @@ def _sqlite(target: URL, path: Path, create: bool) -> Engine:
     return engine
 
 
-def _is_ours(path: Path, create: bool) -> bool:
-    """True: a database of phasewatt; False: none yet, and one is to be made."""
+def is_ours(path: Path, create: bool) -> bool:
+    """True: a database of phasewatt; False: none yet, and one is to be made.
+
+    Raises:
+        StoreUnavailable: another file, or none and `create` is not set.
+    """
     if not path.parent.is_dir():
         raise StoreUnavailable(f"database {path}: directory {path.parent} does not exist; make it, or name another")
     try:
@@ -113,10 +123,11 @@ def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
 
 def _on_begin(connection: Connection) -> None:
     mode = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
-    connection.exec_driver_sql(f"BEGIN {mode}")
+    if mode is not None:
+        connection.exec_driver_sql(f"BEGIN {mode}")
 
 
-def _check_schema(connection: Connection, name: str, create: bool) -> None:
+def _check_schema(connection: Connection, name: str, create: bool, upgrade: bool) -> None:
     """Leave the tables at this version's revision, or refuse."""
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
@@ -129,8 +140,13 @@ def _check_schema(connection: Connection, name: str, create: bool) -> None:
         raise StoreUnavailable(f"database {name} is of a newer version (schema {present}); upgrade phasewatt")
     if present == scripts.get_current_head():
         return
-    if not create:
+    if present is None and not create:
         raise StoreUnavailable(f"database {name} has no tables of this version yet; {_MAKERS} makes them")
+    if not create and not upgrade:
+        raise StoreUnavailable(
+            f"database {name} is of an older version (schema {present}); "
+            "`phasewatt-collector db upgrade` or `serve` brings it up to date"
+        )
     command.upgrade(config, "head")
     if present is None:
         meta = {"generation": secrets.token_hex(16), "created_unix_s": time.time()}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from msgspec import Raw
 
 from collector.store.base import DeviceRow
+from collector.stored import BatchClock, EpochCount, Life
 from phasewatt import codec, identity
 from phasewatt.codec import SentRecord
-from phasewatt.errors import RecordRejected
+from phasewatt.errors import RecordNewer, RecordRejected
 from phasewatt.messages import Batch, Clock, Facts, Item, Status
 from phasewatt.records import Event, Kind, Telemetry, Trace, Trial
 
@@ -38,16 +39,30 @@ class Refused(NamedTuple):
     reason: str
 
 
-def judged(batch: Batch) -> tuple[list[Accepted], list[Refused]]:
-    """The valid items of `batch`, and the others."""
+class Judged(NamedTuple):
+    """The items of a batch: valid, refused, and those that only a later version can judge."""
+
+    accepted: list[Accepted]
+    refused: list[Refused]
+    withheld: list[int]  # their seqs
+
+
+def judged(batch: Batch) -> Judged:
+    """The items of `batch`, each judged alone."""
     verdicts = [_judged(batch, item, bytes(item.body)) for item in batch.items]
-    accepted = [verdict for verdict in verdicts if isinstance(verdict, Accepted)]
-    return accepted, [verdict for verdict in verdicts if isinstance(verdict, Refused)]
+    return Judged(
+        accepted=[verdict for verdict in verdicts if isinstance(verdict, Accepted)],
+        refused=[verdict for verdict in verdicts if isinstance(verdict, Refused)],
+        withheld=[verdict for verdict in verdicts if isinstance(verdict, int)],
+    )
 
 
-def _judged(batch: Batch, item: Item, body: bytes) -> Accepted | Refused:
+def _judged(batch: Batch, item: Item, body: bytes) -> Accepted | Refused | int:
     try:
         return _accepted(batch, item, body)
+    except RecordNewer as error:
+        logger.debug("%s: row %d is left to its board: %s", batch.device, item.seq, error)
+        return item.seq
     except RecordRejected as error:
         return Refused(item.seq, body, str(error)[:_REASON_CHARACTERS])
 
@@ -102,6 +117,17 @@ def arrival_row(batch: Batch, received_unix_s: float) -> dict[str, Any]:
         "clock_offset_bound_s": batch.clock.offset_bound_s,
         "sent_unix_s": batch.sent_unix_s,
         "received_unix_s": received_unix_s,
+        "kept": True,
+    }
+
+
+def clock_columns(batch: Batch, received_unix_s: float) -> dict[str, Any]:
+    """What the last batch of a device says of its clock."""
+    return {
+        "batch_sent_unix_s": batch.sent_unix_s,
+        "batch_received_unix_s": received_unix_s,
+        "clock_synchronised": batch.clock.synchronised,
+        "clock_offset_bound_s": batch.clock.offset_bound_s,
     }
 
 
@@ -133,8 +159,8 @@ def quarantine_row(device: str, topic: str, payload: bytes, reason: str, now_uni
     }
 
 
-def device_row(row: Any) -> DeviceRow:
-    """A board from its row with the two counts."""
+def device_row(row: Any, epochs: Sequence[EpochCount], lives: Sequence[Life]) -> DeviceRow:
+    """A board from its row with the counts, its outboxes and its lives."""
     facts = message_of(row.facts, Facts)
     return DeviceRow(
         device=row.device,
@@ -144,7 +170,32 @@ def device_row(row: Any) -> DeviceRow:
         status=message_of(row.status, Status),
         trials=row.trials or 0,
         quarantined=int(row.quarantined or 0),  # PostgreSQL sums to a decimal
+        key_conflicts=int(row.key_conflicts or 0),
+        clock=_clock(row),
+        epochs=tuple(epochs),
+        lives=tuple(lives),
     )
+
+
+def _clock(row: Any) -> BatchClock | None:
+    if row.batch_received_unix_s is None:
+        return None
+    return BatchClock(
+        synchronised=row.clock_synchronised,
+        offset_bound_s=row.clock_offset_bound_s,
+        sent_unix_s=row.batch_sent_unix_s,
+        received_unix_s=row.batch_received_unix_s,
+    )
+
+
+def epoch_count(row: Any) -> EpochCount:
+    """The counters of an outbox."""
+    return EpochCount(**{field: getattr(row, field) for field in EpochCount._fields})
+
+
+def life_of(row: Any) -> Life:
+    """A life of a device."""
+    return Life(**{field: getattr(row, field) for field in Life._fields})
 
 
 def message_of(body: bytes | None, message: type[_Message]) -> _Message | None:

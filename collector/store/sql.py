@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Select, Table, func, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, Select, Table, func, select, update
 from sqlalchemy.exc import DBAPIError
 
-from collector.store import rows, tables
-from collector.store.base import DeviceRow, TrialQuery
-from collector.store.rows import Accepted, Refused
-from collector.stored import StoredTrial
-from phasewatt import codec, topics
+from collector.store import checking, removing, rows, tables
+from collector.store.base import Aside, Check, DeviceRow, Entry, Removal, Spoken, TrialQuery
+from collector.store.writing import Writer, count_of, receipt
+from collector.stored import EpochCount, StoredTrial, TelemetryHour
 from phasewatt.errors import StoreUnavailable
-from phasewatt.messages import Batch, Facts, Presence, Receipt, Rejection, Status
+from phasewatt.messages import KEY_HELD_REASONS, Batch, Facts, Receipt, Status
 from phasewatt.records import Kind, Trace, Trial
 
-REASONS_TOLD_APART = 100  # of one device, so that no sender can fill the disk with quarantine
-OTHER_REASONS = f"a reason beyond the first {REASONS_TOLD_APART} of this device"
 _ROWS_AT_ONCE = 1000
+_Made = TypeVar("_Made")
 
-# The one place where dialects differ: an insert that may meet its row. Both spell it alike.
-_UPSERT: Mapping[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+_REMEDIES = {
+    "malformed": "; restore a backup, or move the file away and let boards and exports fill a new one",
+    "disk is full": "; free some space, boards keep what is not stored",
+    "is locked": "; another program holds it, such as a copy or an editor of databases",
+}
 
 
 class SqlStore:
@@ -33,9 +36,8 @@ class SqlStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._writer = engine.execution_options(sqlite_begin="IMMEDIATE")
-        self._upsert = _UPSERT[engine.dialect.name]
         with self._reading() as connection:
-            self._generation: str = connection.execute(select(tables.store_meta.c.generation)).scalar_one()
+            self._generation = _generation(connection)
 
     @property
     def name(self) -> str:
@@ -44,73 +46,68 @@ class SqlStore:
 
     @property
     def generation(self) -> str:
-        """Drawn when the tables were made."""
+        """As of the last write: `db restore` may draw another while this store is open."""
         return self._generation
+
+    def take(self, entries: Sequence[Entry], received_unix_s: float) -> list[Receipt | None]:
+        """Judged before the transaction, which then is short."""
+        judged = [rows.judged(entry) if isinstance(entry, Batch) else None for entry in entries]
+        devices = {device for entry in entries if (device := _device_of(entry)) is not None}
+        with self._writing() as connection:
+            writer = Writer(connection, devices, received_unix_s)
+            receipts = [writer.take(entry, verdicts) for entry, verdicts in zip(entries, judged, strict=True)]
+            writer.finish()
+        self._generation = writer.generation
+        return receipts
 
     def ingest(self, batch: Batch, received_unix_s: float) -> Receipt:
         """One transaction; the receipt after it."""
-        accepted, refused = rows.judged(batch)
-        with self._writing() as connection:
-            # First, because it locks the device's row, so that two collectors cannot judge one key at once.
-            self._touch(connection, batch.device, received_unix_s)
-            held = _held(connection, batch)
-            fresh: list[Accepted] = []
-            committed: list[int] = []
-            for row in accepted:
-                if row.seq not in held:
-                    held[row.seq] = row.record_id
-                    fresh.append(row)
-                if held[row.seq] == row.record_id:
-                    committed.append(row.seq)
-                else:
-                    refused.append(Refused(row.seq, row.columns["body"], "its key is held already, with another body"))
-            self._insert(connection, batch, fresh, received_unix_s)
-            topic = topics.batch(batch.device, batch.kind)
-            self._put_aside(connection, batch.device, topic, refused, received_unix_s)
-            high_water = _high_water(connection, batch.device, batch.epoch)
-        return self._receipt(batch.device, batch.epoch, high_water, committed, refused)
+        (answer,) = self.take([batch], received_unix_s)
+        assert answer is not None
+        return answer
 
     def quarantine(self, device: str | None, topic: str, payload: bytes, reason: str, received_unix_s: float) -> None:
         """Counted under a device that need not be known yet."""
-        with self._writing() as connection:
-            if device is not None:
-                new = self._upsert(tables.device).values(device=device, first_seen_unix_s=received_unix_s)
-                connection.execute(new.on_conflict_do_nothing())
-            self._put_aside(connection, device or "", topic, [Refused(0, payload, reason)], received_unix_s)
+        self.take([Aside(device, topic, payload, reason)], received_unix_s)
 
     def receipt_for(self, device: str, epoch: str) -> Receipt:
         """The high-water mark alone."""
         with self._reading() as connection:
-            return self._receipt(device, epoch, _high_water(connection, device, epoch))
+            count = count_of(connection, device, epoch) or EpochCount(epoch, 0, 0, 0, 0, 0, 0, None, 0.0, 0.0)
+            return receipt(_generation(connection), device, count)
 
-    def put_status(self, status: Status, received_unix_s: float) -> None:
+    def put_status(self, status: Status, received_unix_s: float, live: bool = True) -> None:
         """Presence, unless it is a late will."""
-        body = codec.encode(status)
-        with self._writing() as connection:
-            if status.presence is Presence.ONLINE:
-                self._touch(connection, status.device, received_unix_s, status=body)
-            elif not _outlived(connection, status):
-                # A will is no sign of life, so the time of the last one stays.
-                self._describe(connection, status.device, received_unix_s, status=body)
+        self.take([Spoken(status, live)], received_unix_s)
 
     def put_facts(self, facts: Facts, received_unix_s: float) -> None:
         """The description, whole."""
-        with self._writing() as connection:
-            self._touch(connection, facts.host.device, received_unix_s, facts=codec.encode(facts))
+        self.take([facts], received_unix_s)
 
     def devices(self) -> list[DeviceRow]:
-        """Boards with their counts."""
+        """Boards with their counts; of what grows with the records, an index at most is read."""
         table, trial, aside = tables.device, tables.trial, tables.quarantine
         trials = select(trial.c.device, func.count().label("n")).group_by(trial.c.device).subquery()
-        put_aside = select(aside.c.device, func.sum(aside.c.occurrences).label("n")).group_by(aside.c.device).subquery()
+        conflicts = func.sum(aside.c.occurrences).filter(aside.c.reason.in_(KEY_HELD_REASONS))
+        put_aside = (
+            select(aside.c.device, func.sum(aside.c.occurrences).label("n"), conflicts.label("key_conflicts"))
+            .group_by(aside.c.device)
+            .subquery()
+        )
+        counts = (trials.c.n.label("trials"), put_aside.c.n.label("quarantined"), put_aside.c.key_conflicts)
         query = (
-            select(table, trials.c.n.label("trials"), put_aside.c.n.label("quarantined"))
+            select(table, *counts)
             .outerjoin_from(table, trials, trials.c.device == table.c.device)
             .outerjoin(put_aside, put_aside.c.device == table.c.device)
             .order_by(table.c.device)
         )
         with self._reading() as connection:
-            return [rows.device_row(row) for row in connection.execute(query)]
+            epochs = _by_device(connection, tables.epoch, tables.epoch.c.last_unix_s, rows.epoch_count)
+            lives = _by_device(connection, tables.life, tables.life.c.turn, rows.life_of)
+            return [
+                rows.device_row(row, epochs.get(row.device, ()), lives.get(row.device, ()))
+                for row in connection.execute(query)
+            ]
 
     def trials(self, query: TrialQuery) -> list[StoredTrial]:
         """Decoded from their bodies; those that this version cannot read are left out and logged."""
@@ -142,12 +139,51 @@ class SqlStore:
 
     def batches(self, device: str | None = None) -> Iterator[Batch]:
         """Read as they are asked for, in one transaction."""
-        query = select(tables.arrival).order_by(tables.arrival.c.id)
+        query = select(tables.arrival).where(tables.arrival.c.kept).order_by(tables.arrival.c.id)
         if device is not None:
             query = query.where(tables.arrival.c.device == device)
         with self._reading() as connection:
             for arrival in connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE}):
-                yield rows.batch_of(arrival, connection.execute(_items(arrival.id, Kind(arrival.kind))))
+                batch = rows.batch_of(arrival, connection.execute(_items(arrival.id, Kind(arrival.kind))))
+                if batch.items:
+                    yield batch
+
+    def remove(self, kind: Kind, before_unix_s: float) -> Removal:
+        """A few arrivals, so that boards need not wait."""
+        with self._writing() as connection:
+            return removing.remove(connection, kind, before_unix_s)
+
+    def telemetry_hours(self, device: str) -> list[TelemetryHour]:
+        """By hour, then by name."""
+        table = tables.telemetry_hour
+        columns = [table.c[field] for field in TelemetryHour._fields]
+        query = select(*columns).where(table.c.device == device).order_by(table.c.hour_unix_s, table.c.name)
+        with self._reading() as connection:
+            return [TelemetryHour(*row) for row in connection.execute(query)]
+
+    def check(self) -> Check:
+        """In one transaction, so that what comes meanwhile does not look like a fault."""
+        with self._reading() as connection:
+            if self._engine.dialect.name == "postgresql":
+                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            return checking.check(connection)
+
+    def compact(self) -> None:
+        """SQLite is written anew; PostgreSQL makes the space free for other rows."""
+        # Outside of any transaction, which each driver spells its own way.
+        alone = {"sqlite_begin": None} if self._engine.dialect.name == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
+        try:
+            with self._engine.connect() as connection:
+                connection.execution_options(**alone).exec_driver_sql("VACUUM")
+        except DBAPIError as error:
+            raise unavailable(self.name, error) from error
+
+    def renew(self) -> str:
+        """At once, also for collectors that have this database open."""
+        self._generation = secrets.token_hex(16)
+        with self._writing() as connection:
+            connection.execute(update(tables.store_meta).values(generation=self._generation))
+        return self._generation
 
     def close(self) -> None:
         """All connections."""
@@ -167,95 +203,33 @@ class SqlStore:
         except DBAPIError as error:
             raise unavailable(self.name, error) from error
 
-    def _touch(self, connection: Connection, device: str, now_unix_s: float, **columns: bytes) -> None:
-        """Note a sign of life of `device`, and what it said of itself."""
-        self._describe(connection, device, now_unix_s, last_seen_unix_s=now_unix_s, **columns)
-
-    def _describe(self, connection: Connection, device: str, now_unix_s: float, **columns: Any) -> None:
-        new = self._upsert(tables.device).values(device=device, first_seen_unix_s=now_unix_s, **columns)
-        connection.execute(new.on_conflict_do_update(index_elements=["device"], set_=columns))
-
-    def _insert(self, connection: Connection, batch: Batch, fresh: list[Accepted], received_unix_s: float) -> None:
-        if not fresh:
-            return
-        envelope = insert(tables.arrival).values(rows.arrival_row(batch, received_unix_s))
-        arrival = connection.execute(envelope.returning(tables.arrival.c.id)).scalar_one()
-        key = {"device": batch.device, "epoch": batch.epoch, "arrival": arrival}
-        entries = [{**key, "seq": row.seq, "record_id": row.record_id} for row in fresh]
-        connection.execute(insert(tables.ledger), entries)
-        record = self._upsert(tables.RECORDS[batch.kind]).on_conflict_do_nothing()
-        connection.execute(record, [row.columns for row in fresh])
-
-    def _put_aside(
-        self, connection: Connection, device: str, topic: str, refused: Sequence[Refused], now_unix_s: float
-    ) -> None:
-        if not refused:
-            return
-        table = tables.quarantine
-        met = set(connection.scalars(select(table.c.reason).where(table.c.device == device)))
-        entries: dict[str, dict[str, Any]] = {}
-        for item in refused:
-            reason = item.reason if item.reason in met or len(met) < REASONS_TOLD_APART else OTHER_REASONS
-            met.add(reason)
-            entry = entries.setdefault(reason, rows.quarantine_row(device, topic, item.body, reason, now_unix_s))
-            entry["occurrences"] += 1
-        new = self._upsert(table)
-        counted = {
-            "occurrences": table.c.occurrences + new.excluded.occurrences,
-            "last_unix_s": new.excluded.last_unix_s,
-        }
-        count = new.on_conflict_do_update(index_elements=["device", "reason"], set_=counted)
-        connection.execute(count, list(entries.values()))
-
-    def _receipt(
-        self,
-        device: str,
-        epoch: str,
-        high_water: int,
-        committed: Iterable[int] = (),
-        refused: Iterable[Refused] = (),
-    ) -> Receipt:
-        return Receipt(
-            device=device,
-            epoch=epoch,
-            generation=self._generation,
-            ranges=_ranges(committed),
-            rejected=tuple(Rejection(seq=item.seq, reason=item.reason) for item in refused),
-            high_water=high_water,
-        )
-
 
 def unavailable(name: str, error: DBAPIError) -> StoreUnavailable:
     """What a database said, in one line, without the statement and its parameters."""
     line = next(iter(str(error.orig).strip().splitlines()), type(error.orig).__name__)
-    remedy = "; restore a backup, or move the file away and let boards and exports fill a new one"
-    return StoreUnavailable(f"database {name}: {line}{remedy if 'malformed' in line else ''}")
+    remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in line), "")
+    return StoreUnavailable(f"database {name}: {line}{remedy}")
 
 
-def _outlived(connection: Connection, will: Status) -> bool:
-    """Whether `will` ends a session that began before the one which is online now."""
-    held = connection.scalar(select(tables.device.c.status).where(tables.device.c.device == will.device))
-    now = rows.message_of(held, Status)
-    if now is None or now.presence is Presence.OFFLINE or now.session == will.session:
-        return False
-    return will.since_unix_s < now.since_unix_s
+def _generation(connection: Connection) -> str:
+    generation: str = connection.execute(select(tables.store_meta.c.generation)).scalar_one()
+    return generation
 
 
-def _held(connection: Connection, batch: Batch) -> dict[int, str]:
-    """Record ids that are stored under keys of `batch`, by seq."""
-    table = tables.ledger
-    query = select(table.c.seq, table.c.record_id).where(
-        table.c.device == batch.device,
-        table.c.epoch == batch.epoch,
-        table.c.seq.in_({item.seq for item in batch.items}),
-    )
-    return {row.seq: row.record_id for row in connection.execute(query)}
+def _device_of(entry: Entry) -> str | None:
+    match entry:
+        case Spoken():
+            return entry.status.device
+        case Facts():
+            return entry.host.device
+    return entry.device
 
 
-def _high_water(connection: Connection, device: str, epoch: str) -> int:
-    table = tables.ledger
-    query = select(func.max(table.c.seq)).where(table.c.device == device, table.c.epoch == epoch)
-    return connection.scalar(query) or 0
+def _by_device(
+    connection: Connection, table: Table, newest: Any, made: Callable[[Any], _Made]
+) -> dict[str, list[_Made]]:
+    found = connection.execute(select(table).order_by(table.c.device, newest.desc()))
+    return {device: [made(row) for row in group] for device, group in groupby(found, lambda row: row.device)}
 
 
 def _items(arrival: int, kind: Kind) -> Select[Any]:
@@ -267,14 +241,3 @@ def _items(arrival: int, kind: Kind) -> Select[Any]:
         .where(ledger.c.arrival == arrival)
         .order_by(ledger.c.seq)
     )
-
-
-def _ranges(seqs: Iterable[int]) -> tuple[tuple[int, int], ...]:
-    """Runs of consecutive numbers, both ends included."""
-    runs: list[tuple[int, int]] = []
-    for seq in sorted(set(seqs)):
-        if runs and runs[-1][1] == seq - 1:
-            runs[-1] = (runs[-1][0], seq)
-        else:
-            runs.append((seq, seq))
-    return tuple(runs)

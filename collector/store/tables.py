@@ -1,7 +1,8 @@
 """The tables. Bodies are bytes exactly as received; the columns beside them only serve to find them.
 
 A record's key, (device, epoch, seq), stands in `ledger`, and names the record by its id; the same record under
-another key is another row there and the same row in its own table. `arrival` keeps the envelope of each batch.
+another key is another row there and the same row in its own table. `arrival` keeps the envelope of each batch. Keys
+stay when bodies go by age, so that a record which comes again is acknowledged and not stored again.
 """
 
 from __future__ import annotations
@@ -55,6 +56,52 @@ device = Table(
     Column("last_seen_unix_s", Double),
     Column("status", LargeBinary),
     Column("facts", LargeBinary),
+    # Of the last batch; the two times are labels of two clocks.
+    Column("batch_sent_unix_s", Double),
+    Column("batch_received_unix_s", Double),
+    Column("clock_synchronised", Boolean),
+    Column("clock_offset_bound_s", Double),
+)
+
+# Counters over the ledger, kept in its transactions, so that gaps are found without reading it.
+epoch = Table(
+    "epoch",
+    metadata,
+    Column("device", Text, primary_key=True),
+    Column("epoch", Text, primary_key=True),
+    Column("high_water", BigInteger, nullable=False),  # highest seq stored, 0: none
+    Column("top", BigInteger, nullable=False),  # highest seq stored or rejected, 0: none
+    Column("stored", BigInteger, nullable=False),  # keys, also those whose bodies went by age
+    Column("rejected", BigInteger, nullable=False),  # keys that are not stored
+    Column("withheld", BigInteger, nullable=False),  # keys of records of a newer schema, not stored and not answered
+    Column("removed", BigInteger, nullable=False),  # keys whose bodies went by age
+    Column("dropped", BigInteger),  # rows that the board says it gave up; None: it never spoke of this epoch
+    Column("first_unix_s", Double, nullable=False),
+    Column("last_unix_s", Double, nullable=False),
+)
+
+# Keys that were met and not stored, each to be counted once however often it comes.
+refusal = Table(
+    "refusal",
+    metadata,
+    Column("device", Text, primary_key=True),
+    Column("epoch", Text, primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("withheld", Boolean, nullable=False),
+)
+
+# One boot of one machine with one outbox, as it was online; the newest few of each device.
+life = Table(
+    "life",
+    metadata,
+    Column("device", Text, primary_key=True),
+    Column("epoch", Text, primary_key=True),
+    Column("boot_id", Plain, primary_key=True),
+    Column("session", Text, nullable=False),  # the last one
+    Column("since_unix_s", Double, nullable=False),  # of its last word, by its own clock
+    Column("turn", BigInteger, nullable=False),  # rises each time that another life speaks
+    Column("returns", BigInteger, nullable=False),  # how often it spoke after another life had
+    Column("returned_unix_s", Double),
 )
 
 arrival = Table(
@@ -71,6 +118,7 @@ arrival = Table(
     Column("clock_offset_bound_s", Double),
     Column("sent_unix_s", Double, nullable=False),
     Column("received_unix_s", Double, nullable=False),
+    Column("kept", Boolean, nullable=False),  # False: its bodies went by age
 )
 
 ledger = Table(
@@ -112,6 +160,7 @@ trace = _records("trace", Column("meter", Plain, nullable=False))
 telemetry = _records("telemetry", Column("started_unix_s", Double, nullable=False))
 event = _records("event", Column("name", Plain, nullable=False), Column("time_unix_s", Double, nullable=False))
 
+Index("arrival_kept", arrival.c.kind, arrival.c.kept, arrival.c.received_unix_s)
 Index("trial_device_started", trial.c.device, trial.c.started_unix_s)
 Index("trial_work", trial.c.work_id)
 Index("telemetry_device_started", telemetry.c.device, telemetry.c.started_unix_s)
@@ -135,4 +184,18 @@ quarantine = Table(
     Column("occurrences", BigInteger, nullable=False),
     Column("first_unix_s", Double, nullable=False),
     Column("last_unix_s", Double, nullable=False),
+)
+
+# What is left of telemetry that went by age: one row a device, hour and series.
+telemetry_hour = Table(
+    "telemetry_hour",
+    metadata,
+    Column("device", Text, primary_key=True),
+    Column("hour_unix_s", BigInteger, primary_key=True),  # its beginning, by the board's clock
+    Column("name", Plain, primary_key=True),
+    Column("unit", Plain, primary_key=True),
+    Column("samples", BigInteger, nullable=False),
+    Column("lowest", Double, nullable=False),
+    Column("highest", Double, nullable=False),
+    Column("total", Double, nullable=False),
 )

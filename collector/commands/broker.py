@@ -1,0 +1,44 @@
+"""Options of the commands that go to a broker: the settings file, and the flags that win over it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from collector import settings
+from collector.settings import BrokerSettings, Settings
+
+_FLAGS = {
+    "ca_file": "certificates that the broker's must be signed by; turns TLS on",
+    "cert_file": "certificate of this collector",
+    "key_file": "its key",
+    "username": "user name at the broker",
+    "password_file": "file that holds the password",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser, embedded: str) -> None:
+    """The broker, and how to be let in; `embedded` says what an address without a host means."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML; flags win over it")
+    parser.add_argument(
+        "--broker", dest="address", metavar="ADDRESS", help=f"HOST:PORT, or embedded[:PORT] for {embedded}"
+    )
+    for name, explanation in _FLAGS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", help=explanation)
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """The settings file with the flags put over it.
+
+    Raises:
+        ConfigInvalid: the file cannot be read, or a key or value in it is wrong.
+    """
+    config = settings.load(args.config)
+    return replace(config, broker=_with_flags(config.broker, args))
+
+
+def _with_flags(broker: BrokerSettings, args: argparse.Namespace) -> BrokerSettings:
+    given = {name: getattr(args, name) for name in ("address", *_FLAGS) if getattr(args, name) is not None}
+    return replace(broker, **given)
