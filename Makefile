@@ -8,14 +8,16 @@ PYTHON ?=
 PYTEST_FLAGS ?=
 MATRIX_FLAGS ?=
 DEMO_FLAGS ?=
+KILLS ?= 1000
+SEED ?=
 CHECKED := phasewatt agent collector deploy benchmarks tools tests setup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint types matrix clean
+.PHONY: help demo test test-faults test-all lint types matrix clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
-	@echo "Options: PYTHON=/path/to/python3 (3.10 to 3.13), PYTEST_FLAGS='-k energy', DEMO_FLAGS"
+	@echo "Options: PYTHON=/path/to/python3 (3.10 to 3.13), PYTEST_FLAGS='-k energy', DEMO_FLAGS, KILLS and SEED of test-faults"
 
 demo: $(VENV)/.installed  ## measure this machine, ship it over MQTT, compare, and write report.html
 	@$(BIN)/python deploy/demo.py $(DEMO_FLAGS)
@@ -23,6 +25,10 @@ demo: $(VENV)/.installed  ## measure this machine, ship it over MQTT, compare, a
 test: $(VENV)/.installed  ## every test that this machine can run
 	@sh tools/system_packages.sh mosquitto
 	@$(BIN)/python -m pytest -m "not gpu and not jetson" $(PYTEST_FLAGS)
+
+test-faults: $(VENV)/.installed  ## kill broker, collector and boards over and over: is anything lost, or stored twice?
+	@sh tools/system_packages.sh mosquitto
+	@$(BIN)/python -m benchmarks.kill_storm --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 test-all: lint types test matrix  ## lint, types, tests, and the built wheel on every Python that is here
 

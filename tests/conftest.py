@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.fixtures.broker", "tests.fixtures.skips", "pytester"]
+pytest_plugins = ["tests.fixtures.broker", "tests.fixtures.skips", "tests.faults.options", "pytester"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from agent.orders import Described
 from agent.sampler import Recording
 from agent.stopping import Stop
 from phasewatt.records import Channel, Reading, Scope, Trial
+from tests.fixtures.kernel_tree import alerts, devfreq, meminfo, over_current, tree
 from tests.fixtures.records import architecture, work
 
 CELL = Cell(prompt_tokens=8, output_tokens=4, engine="fake", accelerator="auto")
@@ -27,9 +29,30 @@ class Impatient(Stop):
         pass
 
 
-def _attempt(other_gpu_processes: int | None = None) -> Attempt:
+def _attempt(other_gpu_processes: int | None = None, host: Host | None = None) -> Attempt:
     plan = Plan("campaign", "suite", Measure(gate_s=0))
-    return Attempt(Host("board"), CELL, plan, other_gpu_processes, Impatient())
+    return Attempt(host or Host("board"), CELL, plan, other_gpu_processes, Impatient())
+
+
+def _jetson(root: Path, available_kb: int = 30_000_000) -> Path:
+    """An Orin in MAXN."""
+    files = {
+        "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 1",
+        "var/lib/nvpmodel/status": "pmode:0000",
+        "etc/nvpmodel.conf": "< POWER_MODEL ID=0 NAME=MAXN >\n< POWER_MODEL ID=1 NAME=15W >",
+    }
+    files |= devfreq("17000000.gpu", 1, 1, 1) | over_current(0, 15, 37) | alerts(gpu=0) | meminfo(available_kb)
+    return tree(root, files)
+
+
+def _between(root: Path, files: dict[str, object]) -> Trial:
+    """The trial on a board at `root` whose files became these meanwhile."""
+    attempt = _attempt(host=Host("board", root))
+    attempt.placed = _placed()
+    attempt.observe()
+    tree(root, files)
+    attempt.observe()
+    return attempt.finished().trial
 
 
 def _placed(**fields: Any) -> Placed:
@@ -106,3 +129,62 @@ def test_energy_that_is_missing_has_its_reason(recording: Recording | None, reas
     attempt.recording = recording
     trial = attempt.finished().trial
     assert (trial.energy, trial.energy_reason) == ((), reason)
+
+
+def test_state_mode_and_releases_of_a_board_are_conditions(tmp_path: Path) -> None:
+    """State before and after, power mode by name and id; nothing that happened, no mark."""
+    trial = _between(_jetson(tmp_path), files=meminfo(20_000_000))
+    conditions = trial.conditions
+    assert (conditions.power_mode, conditions.power_mode_id) == ("MAXN", 0)
+    assert conditions.versions == {"l4t": "36.4.3", "jetpack": "6.2"}
+    before, after = conditions.state
+    assert before is not None and after is not None
+    assert [state.memory_available_bytes for state in (before, after)] == [30_720_000_000, 20_480_000_000]
+    assert before.clocks[0].locked
+    assert conditions.simulated
+    assert (conditions.throttled, _marks(trial)) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("files", "mark"),
+    [
+        (over_current(0, 15, 40), "the supply held it back 3 times: instantaneous over-current (oc3)"),
+        (over_current(1, 15, 37), "the supply held it back once: under-voltage (oc1)"),
+        (alerts(gpu=1), "held back: thermal: gpu"),
+        (meminfo(1_500_000), "memory nearly full: 1536 of 65536 MB available"),
+        ({"var/lib/nvpmodel/status": "pmode:0001"}, "the power mode changed meanwhile: MAXN -> 15W"),
+    ],
+)
+def test_what_happened_to_the_board_marks_the_trial(tmp_path: Path, files: dict[str, object], mark: str) -> None:
+    assert _marks(_between(_jetson(tmp_path), files=files)) == (mark,)
+
+
+def test_a_small_boards_memory_is_nearly_full_below_500_mb(tmp_path: Path) -> None:
+    """5 % of 4 GB would be less than a system needs."""
+    marks = _marks(_between(_jetson(tmp_path), files=meminfo(480_000, total_kb=4_000_000)))
+    assert [mark.partition(":")[0] for mark in marks] == ["memory nearly full"]
+
+
+def test_a_large_hosts_memory_is_not_nearly_full_above_two_gigabytes(tmp_path: Path) -> None:
+    """5 % of 64 GB is room for another model."""
+    assert _marks(_between(_jetson(tmp_path), files=meminfo(2_500_000))) == ()
+
+
+def test_a_counter_that_began_anew_is_no_event(tmp_path: Path) -> None:
+    """A restart of the driver sets it to 0."""
+    assert _marks(_between(_jetson(tmp_path), files=over_current(0, 15, 2))) == ()
+
+
+def test_a_server_has_no_power_mode() -> None:
+    attempt = _attempt()
+    attempt.placed = _placed(accelerator="cpu")
+    attempt.observe()
+    conditions = attempt.finished().trial.conditions
+    assert (conditions.power_mode, conditions.power_mode_id, conditions.simulated) == (None, None, False)
+    assert conditions.state[0] is not None
+
+
+def test_what_the_meters_said_goes_with_the_trial() -> None:
+    attempt = _attempt()
+    attempt.said = {"nvml": "no NVIDIA driver here", "ina3221": "reads VDD_IN"}
+    assert attempt.finished().trial.meters == {"nvml": "no NVIDIA driver here", "ina3221": "reads VDD_IN"}

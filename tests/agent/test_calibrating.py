@@ -101,6 +101,10 @@ def _channel(name: str, card: SensorCard | None = None) -> Channel:
     return Channel(name=name, source=name, reading=Reading.INSTANT, unit="W", scope=Scope.GPU_BOARD, card=card)
 
 
+def _rail(name: str, source: str) -> Channel:
+    return msgspec.structs.replace(_channel(name), source=source, scope=Scope.MODULE)
+
+
 def _surveyed(name: str, card: SensorCard | None = None, **changes: Any) -> Surveyed:
     plain = Surveyed(name, (_channel(name, card),), (1.0,), (), "580", "700 W", (2e-5,), (), False, None)
     return plain._replace(**changes)
@@ -192,13 +196,34 @@ def test_a_sampler_that_died_gives_no_card(tmp_path: Path) -> None:
     assert house.store.missing("nvml", (_channel("nvml"),), "580", "700 W")
 
 
+def test_a_rail_that_the_load_hardly_reaches_has_the_timing_of_its_board(tmp_path: Path) -> None:
+    """It does not make the board a slow one either; a rail of another source lends nothing."""
+    house = House(tmp_path, "cuda")
+    reached = SimulatedSensor(0.1, 0.002, 0.005, jitter_s=0.002, resolution=0.4, noise=0.3, off_w=3, on_w=25)
+    still = SimulatedSensor(0.1, 0.002, 0.005, resolution=0.4, off_w=0.8, on_w=0.8)
+    rails = {name: _rail(name, source) for name, source in (("GPU", "a"), ("CPU", "a"), ("VIN", "b"))}
+    sensors = [(rails["GPU"], reached), (rails["CPU"], still), (rails["VIN"], still)]
+    made = Calibration(
+        house.engine, house.store, house.stop, house.told.append, lambda names: Sampling(house.clock, sensors)
+    )
+    board = _surveyed("ina3221", channels=tuple(rails.values()), read_costs_s=(None,) * 3)
+    found = {outcome.channel.name: outcome for outcome in made.run([board]) if outcome.channel is not None}
+    gpu, cpu, vin = (found[name].card for name in ("GPU", "CPU", "VIN"))
+    assert gpu is not None and cpu is not None and vin is not None
+    assert (cpu.update_period_s, cpu.lag_s) == (gpu.update_period_s, gpu.lag_s)
+    assert cpu.reason == "the load hardly reached it: its timing is that of GPU"
+    assert (found["CPU"].reason, vin.update_period_s) == (None, None)
+    assert found["VIN"].reason is not None
+    assert sum(order.seconds for order in house.engine.asked) < sum(FAST_S)
+
+
 def test_recordings_and_meters_that_do_not_answer_drive_no_load(tmp_path: Path) -> None:
     house = House(tmp_path, "cuda")
     found = house.calibrate(
         _surveyed("replay:f", simulated=True), _surveyed("nvml", channels=(), reason="no driver here")
     )
     assert house.engine.asked == []
-    assert found["replay:f"].reason == "a recording shows no load of ours"
+    assert found["replay:f"].reason == "it is simulated and shows no load of ours"
     assert "nvml" not in found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agent.cards import FILE, CardStore
@@ -73,6 +74,42 @@ def test_a_documented_card_stands_until_one_is_measured(tmp_path: Path) -> None:
     assert store.with_cards("nvml", (channel,), "580", "700 W")[0].card == DOCUMENTED
     store.keep("nvml", channel, MEASURED)
     assert store.with_cards("nvml", (channel,), "580", "700 W")[0].card == MEASURED
+
+
+STEP = _card(None, None, origin="documented", resolution=0.4, reason="the step is that of the shunt resistor")
+RAIL = Channel(name="VDD_IN", source="ina3221", reading=Reading.INSTANT, unit="W", scope=Scope.MODULE, card=STEP)
+
+
+def test_a_documented_step_alone_is_no_card(tmp_path: Path) -> None:
+    """It stands until one is measured, and the period is still to be found."""
+    store = CardStore(tmp_path)
+    assert store.missing("ina3221", (RAIL,), "6.8", None) == (RAIL,)
+    assert store.with_cards("ina3221", (RAIL,), "6.8", None)[0].card == STEP
+
+
+@pytest.mark.parametrize(("measured", "given"), [(0.002, 0.4), (None, 0.4), (0.4, 0.4), (0.8, 0.8)])
+def test_a_measured_step_is_never_finer_than_the_documented_one(
+    tmp_path: Path, measured: float | None, given: float
+) -> None:
+    """Power of two factors shows many values between the steps of the coarse one. All else is as measured."""
+    store = CardStore(tmp_path)
+    found = _card("6.8", None, update_period_s=0.1, lag_s=0.02, resolution=measured)
+    store.keep("ina3221", RAIL, found)
+    assert store.missing("ina3221", (RAIL,), "6.8", None) == ()
+    card = store.with_cards("ina3221", (RAIL,), "6.8", None)[0].card
+    assert card == msgspec.structs.replace(found, resolution=given)
+
+
+def test_what_is_kept_is_what_was_measured(tmp_path: Path) -> None:
+    """A step that is documented otherwise later reaches old cards."""
+    store = CardStore(tmp_path)
+    store.keep("ina3221", RAIL, _card("6.8", None, update_period_s=0.1, resolution=0.002))
+    store.with_cards("ina3221", (RAIL,), "6.8", None)
+    store.save()
+    bare = msgspec.structs.replace(RAIL, card=None)
+    card = CardStore(tmp_path).with_cards("ina3221", (bare,), "6.8", None)[0].card
+    assert card is not None
+    assert card.resolution == 0.002
 
 
 def test_what_is_missing_are_power_channels_without_a_card(tmp_path: Path) -> None:

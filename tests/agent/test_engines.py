@@ -13,7 +13,7 @@ from agent import engines, models
 from agent.engines import Engine
 from agent.orders import Load, Resolve
 from phasewatt import prompt, roofline
-from phasewatt.errors import ConfigInvalid, EngineFailed
+from phasewatt.errors import ConfigInvalid, DoesNotFit, EngineFailed
 
 MODEL = "stories15m"
 TOKENS = 12
@@ -120,6 +120,23 @@ def test_loading_says_what_was_loaded() -> None:
         made = _create(name)
         assert _load(made).parameters == roofline.parameter_count(models.preset(MODEL))
         made.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "fits"),
+    [
+        ("NVML_SUCCESS == r INTERNAL ASSERT FAILED at CUDACachingAllocator.cpp:1131", False),
+        ("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported", False),
+        ("[enforce fail at alloc_cpu.cpp:116] DefaultCPUAllocator: can't allocate memory", False),
+        ("shapes cannot be multiplied", True),
+    ],
+)
+def test_what_ran_out_of_memory_is_told_from_what_failed(said: str, fits: bool) -> None:
+    """In all the words that it comes in on a board whose memory is shared."""
+    made = _create("transformers")
+    with pytest.raises(EngineFailed, match=said[:12].replace("[", r"\[")) as told, made.guarded():
+        raise RuntimeError(said)
+    assert isinstance(told.value, DoesNotFit) is not fits
 
 
 def test_unknown_engine_lists_the_known_ones() -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from agent.gpus import Gpus
-from agent.host import Host, busy_cores, device_id
+from agent.host import Host, Observation, busy_cores, device_id
+from agent.jetson.modes import PowerMode
 from phasewatt.errors import ConfigInvalid
+from phasewatt.records import HostState
+from tests.fixtures.kernel_tree import alerts, devfreq, meminfo, tree, zones
 from tests.fixtures.nvml import FakeNvml
 
 
@@ -29,11 +32,12 @@ def test_model_is_the_boards_own_name(tmp_path: Path) -> None:
 
 
 def test_absent_files_are_missing_and_not_empty(tmp_path: Path) -> None:
-    """A host without these files has no governor, clock or temperature, and its facts still stand."""
+    """A host without these files has no governor, clock, temperature or power mode, and its facts still stand."""
     host = Host("board", tmp_path, Gpus(FakeNvml({"nvmlDeviceGetCount": 0})))
     assert host.facts().model is None
     assert host.governor is None
-    assert host.observe("cpu") == (None, None, None)
+    assert host.observe("cpu") == Observation(state=HostState())
+    assert (host.facts().module, host.facts().carrier, host.facts().versions) == (None, None, {})
 
 
 def test_hottest_zone_is_the_temperature_and_gated_zones_are_passed_over(tmp_path: Path) -> None:
@@ -53,8 +57,49 @@ def test_state_is_that_of_the_gpu_that_does_the_work(tmp_path: Path) -> None:
     """Of two GPUs, the named one's clock, temperature and throttling; without a name the first one's."""
     two = FakeNvml({"nvmlDeviceGetCount": 2, "nvmlDeviceGetTemperature": lambda handle, sensor: 40 + handle})
     host = Host("board", tmp_path, Gpus(two))
-    assert host.observe("cuda", "GPU-1") == (1_980_000_000, 41.0, {"software power cap"})
+    assert host.observe("cuda", "GPU-1")[:3] == (1_980_000_000, 41.0, {"software power cap"})
     assert host.observe("cuda").temperature_c == 40.0
+
+
+def _orin(root: Path) -> Path:
+    files = {
+        "proc/device-tree/compatible": "nvidia,p3737-0000+p3701-0005\0nvidia,p3701-0005\0nvidia,tegra234\0",
+        "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 1, BOARD: generic, EABI: aarch64, DATE: now",
+        "var/lib/nvpmodel/status": "pmode:0000",
+        "etc/nvpmodel.conf": "< POWER_MODEL ID=0 NAME=MAXN >",
+    }
+    files |= devfreq("17000000.gpu", 612_000_000, 306_000_000, 1_300_500_000) | alerts(gpu=1, cpu=0)
+    return tree(root, files | zones(("cpu-thermal", 61_000), ("gpu-thermal", 55_500)) | meminfo(30_000_000))
+
+
+def test_a_jetson_is_named_by_module_carrier_and_releases(tmp_path: Path) -> None:
+    facts = Host("board", _orin(tmp_path)).facts()
+    assert (facts.module, facts.carrier) == ("Jetson AGX Orin 64GB", "p3737-0000")
+    assert facts.versions == {"l4t": "36.4.3", "jetpack": "6.2"}
+    assert facts.memory_bytes == 65_536_000_000
+
+
+def test_what_a_jetsons_nvml_does_not_tell_its_kernel_does(tmp_path: Path) -> None:
+    """There NVML starts, counts one GPU and supports nothing: clock, temperature and throttling come from files."""
+    library = FakeNvml()
+    library.refuse_devices("Not Supported")
+    host = Host("board", _orin(tmp_path), Gpus(library))
+    seen = host.observe("cuda")
+    assert seen[:3] == (612_000_000, 55.5, {"thermal: gpu"})
+    assert seen.power_mode == PowerMode("MAXN", 0)
+    assert seen.state == host.state_files.read()
+
+
+def test_what_nvml_tells_of_throttling_and_what_the_kernel_does_are_both_told(tmp_path: Path) -> None:
+    seen = Host("board", _orin(tmp_path), Gpus(FakeNvml())).observe("cuda")
+    assert seen[:3] == (1_980_000_000, 40.0, {"software power cap", "thermal: gpu"})
+
+
+def test_another_root_is_a_simulated_board_without_this_hosts_gpus(tmp_path: Path) -> None:
+    host = Host("board", _orin(tmp_path))
+    assert host.simulated
+    assert (host.facts().gpus, host.gpus.driver()) == ((), None)
+    assert not Host("board").simulated
 
 
 def test_device_id_is_made_once_and_kept(tmp_path: Path) -> None:

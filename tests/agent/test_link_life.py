@@ -21,6 +21,7 @@ from phasewatt.errors import StoreUnavailable
 from phasewatt.messages import Presence
 from tests.fixtures.links import NO_CLOCK, PATIENT, QUICK, link_to, running
 from tests.fixtures.receipts import CollectorDouble, wait_until
+from tests.fixtures.stand_ins import accept_older
 from tests.fixtures.wire import events, facts
 
 pytestmark = pytest.mark.broker
@@ -78,8 +79,8 @@ def test_status_follows_the_backlog(mosquitto, collector, outbox):
 
 
 def test_a_board_that_leaves_says_so(mosquitto, collector, outbox):
-    with running(mosquitto, outbox) as link:
-        assert wait_until(lambda: link.connected)
+    with running(mosquitto, outbox):
+        assert collector.until(lambda: len(collector.statuses) == 1)
     assert not collector.until(lambda: len(collector.statuses) > 2, 0.5)  # no last will after a farewell
     online, offline = collector.statuses
     assert (online.presence, offline.presence) == (Presence.ONLINE, Presence.OFFLINE)
@@ -185,9 +186,7 @@ def test_a_broker_that_does_not_know_the_board_is_one_clear_line(mosquitto, outb
 
 def refuse_subscriptions(server: socket.socket) -> None:
     """One connection of a broker that lets a board in but refuses what it subscribes to."""
-    peer, _ = server.accept()
-    with peer:
-        peer.recv(4096)  # CONNECT
+    with accept_older(server) as peer:
         peer.sendall(b"\x20\x02\x00\x00")  # CONNACK: accepted
         subscribe = peer.recv(4096)
         peer.sendall(b"\x90\x03" + subscribe[2:4] + b"\x80")  # SUBACK of the same packet id: failure

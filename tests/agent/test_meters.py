@@ -9,13 +9,19 @@ import pytest
 
 from agent import meters
 from agent.meters import Meter
+from agent.meters.ina3221 import Ina3221
+from agent.meters.jtop import Jtop
 from agent.meters.nvml import Nvml
 from agent.meters.rapl import Rapl
 from agent.meters.replay import Replay
+from agent.meters.tegrastats import Tegrastats
 from phasewatt.errors import ConfigInvalid, MeterUnavailable
 from phasewatt.records import Reading, Scope
+from tests.fixtures.hwmon import thor
+from tests.fixtures.jtop import AGX_XAVIER, FakeLibrary
 from tests.fixtures.nvml import FakeNvml
 from tests.fixtures.sensors import powercap, recording
+from tests.fixtures.tegrastats import program, steady
 from tests.fixtures.wall import CsvLogger
 
 PACKAGE = {"name": "package-0\n", "energy_uj": "1000000\n", "max_energy_range_uj": "262143328850\n"}
@@ -35,11 +41,31 @@ def _replay(scratch: Path) -> Meter:
     return Replay(0.1, str(recording(scratch / "r.jsonl", [10.0, 12.0])))
 
 
+def _tegrastats(scratch: Path) -> Meter:
+    return Tegrastats(0.1, str(program(scratch, steady())))
+
+
+def _ina3221(scratch: Path) -> Meter:
+    return Ina3221(0.1, str(thor(scratch)))
+
+
+def _jtop(scratch: Path) -> Meter:
+    return Jtop(0.1, "", FakeLibrary(AGX_XAVIER))
+
+
 def _external(scratch: Path) -> Meter:
     return CsvLogger(scratch / "power.csv").meter()
 
 
-OPENERS = {"nvml": _nvml, "rapl": _rapl, "replay": _replay, "external": _external}
+OPENERS = {
+    "nvml": _nvml,
+    "rapl": _rapl,
+    "tegrastats": _tegrastats,
+    "ina3221": _ina3221,
+    "jtop": _jtop,
+    "replay": _replay,
+    "external": _external,
+}
 
 
 def test_the_contract_covers_every_meter() -> None:
@@ -52,6 +78,12 @@ def test_meters_asked_for_are_those_of_the_settings_or_all_that_a_host_may_have(
     assert meters.asked_for(None) == meters.AUTOMATIC
     assert meters.asked_for(("external:csv:p.csv", "rapl")) == ("external:csv:p.csv", "rapl")
     assert meters.asked_for((meters.NO_METER,)) == ()
+
+
+def test_two_ways_to_the_same_rails_cannot_be_named_together() -> None:
+    """Their watts would be added up; one is to be named."""
+    with pytest.raises(ConfigInvalid, match="tegrastats and ina3221:/b read the same rails: name one of them"):
+        meters.asked_for(("rapl", "tegrastats", "ina3221:/b"))
 
 
 @pytest.fixture(params=OPENERS.values(), ids=OPENERS)
@@ -85,15 +117,23 @@ def test_no_power_sensor_is_taken_for_exact(meter: Meter) -> None:
         assert channel.gain_uncertainty is None or 0 < channel.gain_uncertainty < 1
 
 
-def test_only_a_replay_is_simulated(meter: Meter) -> None:
+def test_only_a_replay_and_a_board_in_a_folder_are_simulated(meter: Meter) -> None:
     """What a sensor says is measured; what a file says is not."""
-    assert meter.simulated == isinstance(meter, Replay)
+    assert meter.simulated == isinstance(meter, (Replay, Tegrastats, Ina3221))
 
 
 def test_a_meter_says_what_its_cards_hold_for(meter: Meter) -> None:
     """A word each, or None; never an empty one."""
     assert meter.driver != ""
     assert meter.mode != ""
+
+
+def test_a_meter_that_was_opened_and_read_has_nothing_to_tell(meter: Meter) -> None:
+    """Neither when it is asked, nor when it is asked again; a note would mark a sound trial."""
+    for closely in (False, True):
+        meter.read(closely)
+        assert meter.notes() == ()
+    assert meter.notes() == ()
 
 
 def test_closing_twice_does_no_harm(meter: Meter) -> None:
@@ -103,7 +143,9 @@ def test_closing_twice_does_no_harm(meter: Meter) -> None:
 
 def test_unknown_meter_lists_the_known_ones() -> None:
     """The one line says what could have been meant."""
-    with pytest.raises(ConfigInvalid, match="no meter 'nvlm'; known: nvml, rapl, replay, external"):
+    with pytest.raises(
+        ConfigInvalid, match="no meter 'nvlm'; known: nvml, rapl, ina3221, tegrastats, jtop, replay, external"
+    ):
         meters.open_meter("nvlm", 0.1)
 
 

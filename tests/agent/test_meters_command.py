@@ -9,8 +9,8 @@ import pytest
 
 from agent import app
 from agent.cards import CardStore
+from agent.checks.power import card_finding
 from agent.control import StateLock
-from agent.doctor import card_finding
 from agent.surveying import Surveyed, facts_of, survey
 from phasewatt.errors import MeterUnavailable
 from phasewatt.records import Channel, Reading, Scope, SensorCard
@@ -47,6 +47,9 @@ class Meter:
 
     def read(self, closely: bool = False) -> tuple[float | None, ...]:
         return (135.4 if closely else None,)
+
+    def notes(self) -> tuple[str, ...]:
+        return ()
 
     def close(self) -> None:
         self.closed = True
@@ -104,6 +107,49 @@ def test_a_meter_that_does_not_answer_is_surveyed_with_its_reason(tmp_path: Path
     assert (found.reason, found.channels) == ("no driver here", ())
 
 
+class House:
+    """Meters of a host by name; what is not among them does not answer."""
+
+    def __init__(self, *answering: str) -> None:
+        self.answering = answering
+        self.tried: list[str] = []
+
+    def open_meter(self, name: str, period_s: float) -> Meter:
+        self.tried.append(name)
+        if name not in self.answering:
+            raise MeterUnavailable(f"no {name} here")
+        return Meter()
+
+
+def test_of_the_ways_to_one_boards_rails_the_first_that_answers_is_read(tmp_path: Path) -> None:
+    """A second would disturb the work, and count the same joules again; other meters are no matter of it."""
+    house = House("nvml", "ina3221", "tegrastats", "jtop")
+    found = survey(["nvml", "ina3221", "tegrastats", "jtop"], CardStore(tmp_path), house.open_meter)
+    assert house.tried == ["nvml", "ina3221"]
+    assert [m.reason for m in found] == [None, None, *["not needed: ina3221 reads the same rails"] * 2]
+    assert [m.meter for m in found if m.channels] == ["nvml", "ina3221"]
+
+
+def test_where_the_first_way_to_the_rails_does_not_answer_the_next_is_read(tmp_path: Path) -> None:
+    house = House("tegrastats")
+    found = survey(["ina3221", "tegrastats"], CardStore(tmp_path), house.open_meter)
+    assert [m.reason for m in found] == ["no ina3221 here", None]
+
+
+def test_the_order_of_a_users_own_list_holds(tmp_path: Path) -> None:
+    """With the roots of simulated boards in the names."""
+    house = House("jtop", "tegrastats:/b", "ina3221:/b")
+    found = survey(["jtop", "tegrastats:/b", "ina3221:/b"], CardStore(tmp_path), house.open_meter)
+    assert [m.reason for m in found] == [None, *["not needed: jtop reads the same rails"] * 2]
+
+
+def test_the_doctor_tries_every_way_to_the_rails(tmp_path: Path) -> None:
+    house = House("ina3221", "tegrastats")
+    found = survey(["ina3221", "tegrastats", "jtop"], CardStore(tmp_path), house.open_meter, every=True)
+    assert house.tried == ["ina3221", "tegrastats", "jtop"]
+    assert [m.reason for m in found] == [None, None, "no jtop here"]
+
+
 def test_the_doctor_names_what_is_not_calibrated_and_the_remedy(tmp_path: Path) -> None:
     finding = card_finding(_surveyed(tmp_path, Meter()))
     assert finding.ok is None
@@ -151,7 +197,7 @@ def test_a_host_without_any_meter_says_so_and_exits_with_1(tmp_path: Path, capsy
 def test_a_recording_cannot_be_calibrated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["meters", "--calibrate", "--state-dir", str(tmp_path / "s"), "--meter", _recorded(tmp_path)]
     assert app.main(arguments) == 1
-    assert "a recording shows no load of ours" in capsys.readouterr().err
+    assert "it is simulated and shows no load of ours" in capsys.readouterr().err
 
 
 def test_calibrating_leaves_a_living_agent_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,9 +80,9 @@ def test_rows_and_their_epoch_are_there_after_a_restart(tmp_path):
 def test_a_seq_is_never_given_twice(tmp_path):
     """Not even when every row is gone: the collector knows rows by it."""
     with closing(Outbox.open(tmp_path, MIN_CAP_BYTES)) as outbox:
-        seqs = [seq for _ in range(40) for seq in outbox.append([large_telemetry(ROW_BYTES)])]
+        seqs = [seq for _ in range(120) for seq in outbox.append([large_telemetry(ROW_BYTES)])]
         assert outbox.dropped()["telemetry"] > 10
-    assert seqs == list(range(1, 41))
+    assert seqs == list(range(1, 121))
 
 
 def test_records_are_stored_all_or_none(outbox):
@@ -259,9 +259,9 @@ def remaining(outbox: Outbox, kind: Kind) -> list[int]:
 
 def test_at_the_cap_delivered_rows_go_first(tmp_path):
     with closing(Outbox.open(tmp_path, MIN_CAP_BYTES)) as outbox:
-        first = fill(outbox, trace=10)["trace"]
+        first = fill(outbox, trace=30)["trace"]
         outbox.apply(receipt(outbox, first))
-        later = fill(outbox, telemetry=20)["telemetry"]
+        later = fill(outbox, telemetry=60)["telemetry"]
         assert remaining(outbox, Kind.TRACE) == []
         assert set(remaining(outbox, Kind.TELEMETRY)) == set(later[-outbox.pending() :])
         assert set(outbox.dropped()) <= {"telemetry"}
@@ -270,20 +270,20 @@ def test_at_the_cap_delivered_rows_go_first(tmp_path):
 def test_at_the_cap_oldest_telemetry_goes_before_traces_and_these_before_trials(tmp_path):
     with closing(Outbox.open(tmp_path, MIN_CAP_BYTES)) as outbox:
         kept = outbox.append([trial(), *events(2)])
-        old = fill(outbox, telemetry=5, trace=10)
-        fill(outbox, trace=15)
+        old = fill(outbox, telemetry=15, trace=30)
+        fill(outbox, trace=45)
         left = remaining(outbox, Kind.TRACE)
         assert remaining(outbox, Kind.TELEMETRY) == []
         assert left == list(range(left[0], left[-1] + 1))
         assert left[0] > old["trace"][0]
-        assert outbox.dropped() == {"telemetry": 5, "trace": 25 - len(left)}
+        assert outbox.dropped() == {"telemetry": 15, "trace": 75 - len(left)}
         assert sending(outbox)[:3] == [2, 3, kept[0]]
 
 
 def test_new_telemetry_never_pushes_out_traces_or_results(tmp_path):
     """Where all room is taken by better rows, the newcomer is the one to go, and is counted."""
     with closing(Outbox.open(tmp_path, MIN_CAP_BYTES)) as outbox:
-        fill(outbox, trace=25)
+        fill(outbox, trace=75)
         before = remaining(outbox, Kind.TRACE)
         fill(outbox, telemetry=3)
         assert remaining(outbox, Kind.TRACE) == before
@@ -292,16 +292,17 @@ def test_new_telemetry_never_pushes_out_traces_or_results(tmp_path):
 
 def test_only_when_nothing_else_is_left_events_and_trials_go_oldest_first(tmp_path):
     with closing(Outbox.open(tmp_path, MIN_CAP_BYTES)) as outbox:
-        large = changed(trial(), traces=tuple(f"{number:0256d}" for number in range(800)))
-        seqs = [outbox.append([large])[0] for _ in range(40)]
+        chance = random.Random(7)
+        large = changed(trial(), traces=tuple(f"{chance.getrandbits(1024):0256x}" for _ in range(800)))
+        seqs = [outbox.append([large])[0] for _ in range(120)]
         left = sending(outbox)
         assert left == seqs[-len(left) :]
-        assert outbox.dropped() == {"trial": 40 - len(left)}
+        assert outbox.dropped() == {"trial": 120 - len(left)}
 
 
 def test_drops_are_counted_over_restarts(tmp_path):
     with closing(Outbox.open(tmp_path, MIN_CAP_BYTES)) as outbox:
-        fill(outbox, telemetry=30)
+        fill(outbox, telemetry=90)
         before = outbox.dropped()
     with closing(Outbox.open(tmp_path, MIN_CAP_BYTES)) as outbox:
         assert outbox.dropped() == before

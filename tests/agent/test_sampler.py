@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import re
 import signal
 import statistics
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from agent import sampler as sampler_module
 from agent.cards import CardStore
 from agent.sampler import Recording, Sampler
 from agent.sampling import ATTENTION_S
@@ -21,6 +24,7 @@ from phasewatt.errors import MeterUnavailable
 from phasewatt.records import Channel, Phase, Reading, Scope, Span
 from phasewatt.updates import samples_of
 from phasewatt.window_energy import energy_j
+from tests.fixtures.hwmon import orin_nx
 from tests.fixtures.receipts import wait_until
 from tests.fixtures.sensors import recording
 from tests.fixtures.waveforms import sensor_card
@@ -196,6 +200,49 @@ def test_long_recordings_are_cut_into_parts_that_fit_a_message() -> None:
     found = samples_of(traces, 0)
     assert [sample.time_ns for sample in found] == [at for at, _ in rows]
     assert [sample.value for sample in found] == pytest.approx([values[0] for _, values in rows])
+
+
+NOTES = ("VDD_IN vanished", "später")
+ROWS = ((5_000_000_000, (1.0, None)), (5_050_000_000, (-0.4, 0.0)), (5_100_000_000, (None, 3.0)))
+
+
+def _stream() -> tuple[bytes, list[int]]:
+    """Three rows with a note before the second and one behind the last, and where each piece ends."""
+    rows = [struct.pack("<q2d", at, *(math.nan if v is None else v for v in values)) for at, values in ROWS]
+    notes = [struct.pack("<q", -len(note.encode())) + note.encode() for note in NOTES]
+    pieces = [rows[0], notes[0], rows[1], rows[2], notes[1]]
+    return b"".join(pieces), list(itertools.accumulate(len(piece) for piece in pieces))
+
+
+def test_a_stream_cut_anywhere_gives_what_was_whole() -> None:
+    """Rows and notes in their order, none of them invented, none torn."""
+    stream, ends = _stream()
+    for cut in range(len(stream) + 1):
+        rows, notes = sampler_module.parsed(stream[:cut], 2)
+        whole = sum(end <= cut for end in ends)
+        assert rows == ROWS[: (0, 1, 1, 2, 3, 3)[whole]]
+        assert notes == NOTES[: (0, 0, 1, 1, 1, 2)[whole]]
+
+
+def test_what_happened_to_a_meter_is_in_the_recording(tmp_path: Path) -> None:
+    """A rail that vanishes while it is sampled, and comes back: rows go on, the rest is said."""
+    board = orin_nx(tmp_path)
+    (file,) = board.glob("**/curr1_input")
+    sampler = Sampler([f"ina3221:{board}"], 50.0)
+    sampler.start()
+    assert wait_until(lambda: len(sampler.so_far().rows) > 0)
+    aside = file.rename(tmp_path / "aside")
+    assert wait_until(lambda: None in [values[0] for _, values in sampler.so_far().rows])
+    aside.rename(file)
+    assert wait_until(lambda: len(sampler.so_far().notes) == 2)
+    seen = sampler.stop()
+    assert seen.notes == (
+        "VDD_IN: vanished: its power reads as missing from now on",
+        "VDD_IN answers again, after: vanished",
+    )
+    assert {values[1:] for _, values in seen.rows} == {(2.0, 0.0)}
+    assert {values[0] for _, values in seen.rows} == {6.0, None}
+    assert (seen.simulated, seen.fault) == (True, None)
 
 
 def _kill(sampler: Sampler) -> None:

@@ -32,6 +32,9 @@ class Meter:
         self._house.now_ns += self._house.cost_ms * MS
         return 10.0, 11.0 if closely else None
 
+    def notes(self) -> tuple[str, ...]:
+        return tuple(self._house.to_note.pop((self._house.now_ns - self._house.start_ns) // MS, ()))
+
     def close(self) -> None:
         raise NotImplementedError
 
@@ -40,11 +43,12 @@ class House:
     """The loop on a clock of its own, told at `at_ms` what it hears; `late_ms` are waits that take longer."""
 
     def __init__(self, end_ms: int, attend_ms: tuple[int, ...] = (), cost_ms: int = 0, late_ms: int = 0) -> None:
-        self.now_ns = 5_000_000_000
+        self.now_ns = self.start_ns = 5_000_000_000
         self.cost_ms = cost_ms
+        self.to_note: dict[int, tuple[str, ...]] = {}  # by when, in ms since the start
+        self.seen: list[int | str] = []  # rows by their ms, and notes, in their order
         self.rows: list[tuple[int, bool]] = []  # in ms since the start, and whether it was read closely
         self.writes: list[tuple[int, int]] = []  # when, and up to which row
-        self._start_ns = self.now_ns
         self._to_come = sorted([(at, Heard.ATTEND) for at in attend_ms] + [(end_ms, Heard.END)], key=lambda e: e[0])
         self._late = {late_ms} if late_ms else set()
 
@@ -58,21 +62,31 @@ class House:
     def _wait(self, seconds: float) -> Heard:
         at_ms, heard = self._to_come[0]
         due_ns = self.now_ns + round(seconds * 1e9)
-        for late_ms in [late for late in self._late if self._start_ns + late * MS <= due_ns]:
+        for late_ms in [late for late in self._late if self.start_ns + late * MS <= due_ns]:
             self._late.remove(late_ms)
             due_ns += 150 * MS
-        if due_ns < self._start_ns + at_ms * MS:
+        if due_ns < self.start_ns + at_ms * MS:
             self.now_ns = due_ns
             return Heard.NOTHING
-        self.now_ns = max(self.now_ns, self._start_ns + at_ms * MS)
+        self.now_ns = max(self.now_ns, self.start_ns + at_ms * MS)
         self._to_come.pop(0)
         return heard
 
     def _write(self, rows: bytes) -> None:
-        for at_ns, first, second in struct.iter_unpack("<q2d", rows):
+        at = 0
+        while at < len(rows):
+            (at_ns,) = struct.unpack_from("<q", rows, at)
+            at += 8
+            if at_ns < 0:
+                self.seen.append(rows[at : at - at_ns].decode())
+                at -= at_ns
+                continue
+            first, second = struct.unpack_from("<2d", rows, at)
+            at += 16
             assert first == 10.0
-            self.rows.append(((at_ns - self._start_ns) // MS, not math.isnan(second)))
-        self.writes.append(((self.now_ns - self._start_ns) // MS, self.rows[-1][0]))
+            self.rows.append(((at_ns - self.start_ns) // MS, not math.isnan(second)))
+            self.seen.append(self.rows[-1][0])
+        self.writes.append(((self.now_ns - self.start_ns) // MS, self.rows[-1][0]))
 
 
 def test_rows_come_at_the_rate_that_was_asked_for() -> None:
@@ -150,3 +164,29 @@ def test_the_end_hands_over_what_was_read() -> None:
     house = House(end_ms=123)
     assert house.run() == [(0, False), (50, False), (100, False)]
     assert house.writes == [(123, 100)]
+
+
+def test_what_happened_to_a_meter_stands_behind_the_row_that_met_it() -> None:
+    """Several at once too, in any language; rows go on as they did."""
+    house = House(end_ms=200)
+    house.to_note = {50: ("VDD_IN vanished", "VDD_SOC: Zugriff verweigert, später"), 100: ("VDD_IN answers again",)}
+    house.run()
+    first, second, third = "VDD_IN vanished", "VDD_SOC: Zugriff verweigert, später", "VDD_IN answers again"
+    assert house.seen == [0, 50, first, second, 100, third, 150]
+
+
+def test_a_note_does_not_wait_for_longer_than_its_row() -> None:
+    """Handed over together."""
+    house = House(end_ms=2000)
+    house.to_note = {950: ("late",)}
+    house.run()
+    assert house.writes[0][0] == 1000
+    assert house.seen.index("late") == house.seen.index(950) + 1
+
+
+def test_a_meter_is_asked_what_happened_after_every_reading() -> None:
+    """So that a fault that came and went between two hand-overs is told."""
+    house = House(end_ms=1000)
+    house.to_note = {at: (f"{at}",) for at in range(0, 1000, 50)}
+    house.run()
+    assert [note for note in house.seen if isinstance(note, str)] == [str(at) for at in range(0, 1000, 50)]

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -156,9 +157,9 @@ def test_a_spool_of_a_newer_version_is_refused_and_left_as_it_was(tmp_path):
     outbox_with(tmp_path, 1).close()
     path = tmp_path / spool.NAME
     with closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 2")
+        db.execute("PRAGMA user_version = 3")
     before = path.read_bytes()
-    with pytest.raises(StoreUnavailable, match=r"newer phasewatt \(format 2, this one reads 1\): upgrade"):
+    with pytest.raises(StoreUnavailable, match=r"newer phasewatt \(format 3, this one reads 2\): upgrade"):
         Outbox.open(tmp_path, CAP_BYTES)
     assert path.read_bytes() == before
     assert list(tmp_path.glob("*damaged*")) == []
@@ -195,6 +196,57 @@ def test_random_damage_never_blocks_the_start(tmp_path, seed):
         )
         assert hurt.apply(receipt)
         assert hurt.pending() == 0
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_damage_that_the_check_did_not_reach_is_met_later_and_ends_at_the_next_start(tmp_path, seed):
+    """The check of a large spool is limited in time; here it has none."""
+    chance = random.Random(seed)
+    outbox_with(tmp_path, 60).close()
+    path = tmp_path / spool.NAME
+    path.write_bytes(damaged(path.read_bytes(), chance))
+    with closing(Outbox.open(tmp_path, CAP_BYTES, check_s=0.0)) as hurt:
+        met = False
+        try:
+            hurt.append(events(1))
+            kept_seqs(hurt)
+        except StoreUnavailable:
+            met = True
+    assert spool.is_doubted(tmp_path) is met
+    with closing(Outbox.open(tmp_path, CAP_BYTES, check_s=0.0)) as again:
+        (newest,) = again.append(events(1))
+        assert newest in kept_seqs(again)
+    assert not spool.is_doubted(tmp_path)
+
+
+def test_a_row_whose_bytes_cannot_be_read_holds_up_no_other(tmp_path):
+    """A page in the midst of the bodies is gone."""
+    with closing(outbox_with(tmp_path, 100)) as outbox, outbox.reading() as db:
+        page_bytes = spool.value(db, "PRAGMA page_size")
+        page = spool.value(db, "SELECT pageno FROM dbstat WHERE name = 'body' AND pagetype = 'leaf' LIMIT 1 OFFSET 3")
+    path = tmp_path / spool.NAME
+    content = bytearray(path.read_bytes())
+    content[(page - 1) * page_bytes : page * page_bytes] = b"\xff" * page_bytes
+    path.write_bytes(content)
+    with closing(Outbox.open(tmp_path, CAP_BYTES, check_s=0.0)) as hurt:
+        kept = kept_seqs(hurt)
+        assert 200 < len(kept) < 300
+        assert {refusal.reason for refusal in hurt.rejected()} == {"damaged on the board's disk"}
+        assert len(kept) + len(hurt.rejected()) == 300
+
+
+def test_the_check_of_a_large_spool_ends_in_time(tmp_path):
+    """Here of a hundred MB, in a millisecond."""
+    with closing(Outbox.open(tmp_path, 512 * 1024 * 1024)) as outbox, outbox.transaction() as db:
+        db.execute(
+            """INSERT INTO body WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
+            SELECT i, randomblob(10000) FROM n"""
+        )
+    began_s = time.monotonic()
+    opened = spool.open_spool(tmp_path, check_s=0.001)
+    assert time.monotonic() - began_s < 0.5
+    opened.db.close()
+    assert opened.set_aside is None
 
 
 def kept_seqs(outbox: Outbox) -> set[int]:

@@ -20,8 +20,11 @@ from agent.settings import Broker, Settings
 from agent.station import Station
 from agent.stopping import Stop
 from agent.surveying import Surveyed
+from phasewatt import codec
 from phasewatt.errors import ConfigInvalid, Stopped, StoreUnavailable
-from phasewatt.records import SensorCard
+from phasewatt.messages import Clock
+from phasewatt.records import Kind, SensorCard, Trial
+from tests.fixtures.hwmon import orin_nx
 from tests.fixtures.receipts import CollectorDouble
 from tests.fixtures.wall import CsvLogger
 from tests.fixtures.waveforms import sensor_card
@@ -205,3 +208,24 @@ def test_two_meters_of_one_name_are_refused_and_not_added_up(tmp_path: Path) -> 
     asked = tuple(f"external:csv:{logger.path}" for logger in (one, two))
     with one.running(), two.running(), pytest.raises(ConfigInvalid, match="two wall meters need a name= each"):
         Station(tmp_path, Settings(meters=asked))
+
+
+def test_a_trial_carries_what_every_meter_said(house: House, tmp_path: Path) -> None:
+    """Also those that were not read: why the others were not chosen is asked months later."""
+    board = orin_nx(tmp_path / "board")
+    station = Station(tmp_path / "state", Settings(device="board", root=str(board), calibrate=False))
+    try:
+        house.execute(station)
+        trials = [
+            record
+            for batch in station.outbox.batches("board", "boot", Clock(synchronised=None, offset_bound_s=None))
+            if batch.kind is Kind.TRIAL
+            for item in batch.items
+            if isinstance(record := codec.decode_record(batch.kind, item.schema, bytes(item.body)), Trial)
+        ]
+    finally:
+        station.close()
+    chosen, other = f"ina3221:{board}", f"tegrastats:{board}"
+    assert [list(trial.meters) for trial in trials] == [[chosen, other]]
+    assert trials[0].meters[chosen].startswith("simulated; reads VDD_IN")
+    assert trials[0].meters[other] == f"not needed: {chosen} reads the same rails"

@@ -157,3 +157,24 @@ def test_a_receipt_clears_a_row_of_suspicion():
     send(rows, 1)
     rows.lose(0.0)
     assert 1 not in rows
+
+
+def test_a_row_that_a_connection_cannot_carry_waits_for_another():
+    rows = under_suspicion(1)
+    rows.withhold(1)
+    rows.withhold(2)
+    assert (1 in rows, 2 in rows) == (True, True)
+    assert rows.suspect(1000.0) is None
+    rows.lose(1000.0)
+    assert 2 not in rows
+    assert rows.suspect(1000.0) == 1
+
+
+def test_rows_with_other_numbers_are_under_no_suspicion():
+    rows = under_suspicion(1, 2)
+    send(rows, 3)
+    rows.withhold(4)
+    rows.clear()
+    assert not any(seq in rows for seq in range(1, 5))
+    assert (rows.suspect(inf), rows.next_s(0.0)) == (None, inf)
+    assert rows.has_room()

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 from collector.conditions import GroupKey, group_of, labels, observed, printable
 from collector.stored import StoredTrial
-from phasewatt.records import Conditions
+from phasewatt.records import ClockState, Conditions, HostState
 from tests.fixtures.trials import conditions, measured, work
 
 
@@ -89,3 +91,71 @@ def test_any_start_time_that_a_board_may_send_is_shown() -> None:
 
 def test_control_and_direction_characters_are_replaced() -> None:
     assert printable("a\x1b[31mb\u202ec\nd") == "a\ufffd[31mb\ufffdc\ufffdd"
+
+
+def state(**named: object) -> HostState:
+    """An Orin at rest, changed in what is named."""
+    gpu = ClockState(name="gpu", now_hz=306_000_000, least_hz=306_000_000, most_hz=1_300_500_000, governor="podgov")
+    cpus = [
+        ClockState(name=name, now_hz=None, least_hz=729_600_000, most_hz=2_201_600_000) for name in ("cpu0", "cpu4")
+    ]
+    fields: dict[str, Any] = {
+        "clocks": (gpu, *cpus),
+        "temperatures_c": {"cpu-thermal": 44.5, "cv0-thermal": None},
+        "fans": {"pwmfan": 0.2},
+        "throttle_alerts": {"gpu": 0},
+        "over_current_events": {"oc1": 0, "oc3": 37},
+        "memory_available_bytes": 30_000_000_000,
+        "swap_used_bytes": 0,
+    }
+    return HostState(**(fields | named))
+
+
+def test_the_state_of_a_board_is_worded() -> None:
+    """Ranges and unions over before and after; events are those in between."""
+    after = state(
+        temperatures_c={"cpu-thermal": 51.2, "tj-thermal": 61.0},
+        fans={"pwmfan": 0.45},
+        throttle_alerts={"gpu": 1},
+        over_current_events={"oc1": 0, "oc3": 40},
+        memory_available_bytes=12_345_000_000,
+    )
+    seen = observed([measured(under=conditions(state=(state(), after))).stored.trial])
+    assert seen["gpu clock limits"] == "0.31 to 1.30 GHz, podgov"
+    assert seen["cpu clock limits"] == "0.73 to 2.20 GHz"
+    assert seen["hottest zone"] == "tj-thermal, 61 °C"
+    assert seen["fan"] == "20 to 45 % of full speed"
+    assert seen["throttle alerts"] == "gpu"
+    assert seen["over-current events"] == "3 of oc3"
+    assert seen["memory available"] == "12.3 to 30.0 GB"
+    assert seen["swap used"] == "0.0 GB"
+
+
+def test_nothing_that_happened_is_told_from_nothing_that_was_told() -> None:
+    """A board without events says none; a host that has no such counters says nothing of them."""
+    calm = observed([measured(under=conditions(state=(state(), state()))).stored.trial])
+    assert (calm["over-current events"], calm["throttle alerts"]) == ("none", "none")
+    bare = observed([measured(under=conditions(state=(HostState(), HostState()))).stored.trial])
+    assert bare.keys() == observed([measured(under=conditions()).stored.trial]).keys()
+    assert not {"over-current events", "throttle alerts", "fan", "memory available"} & bare.keys()
+
+
+def test_power_modes_and_locked_clocks_are_settings() -> None:
+    """Two modes of one board are two groups, and so are clocks that could move, and that stood here or there."""
+    gpu, slow = (ClockState(name="gpu", now_hz=1, least_hz=hz, most_hz=hz) for hz in (1_300_500_000, 306_000_000))
+    cpus = tuple(ClockState(name=name, now_hz=1, least_hz=9e8, most_hz=9e8) for name in ("cpu4", "cpu0"))
+    locked = state(clocks=(gpu,))
+    keys = [
+        key("a", power_mode="MAXN", power_mode_id=0, state=(state(), None)),
+        key("a", power_mode="MAXN", power_mode_id=0, state=(locked, None)),
+        key("a", power_mode="MAXN", power_mode_id=0, state=(state(clocks=(slow, *cpus)), None)),
+        key("a", power_mode=None, power_mode_id=3, state=(state(), None)),
+    ]
+    assert list(labels(keys).values()) == [
+        "a, power mode MAXN (mode 0), no locked clocks",
+        "a, power mode MAXN (mode 0), locked clocks gpu at 1.30 GHz",
+        "a, power mode MAXN (mode 0), locked clocks cpu0 and cpu4 at 0.90 GHz, gpu at 0.31 GHz",
+        "a, power mode 3, no locked clocks",
+    ]
+    seen = observed([measured(under=conditions(state=(locked, locked))).stored.trial])
+    assert seen["gpu clock limits"] == "locked at 1.30 GHz"

@@ -9,9 +9,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from collector.ingest import MAX_ITEMS, Ingest
+from collector.inbox import Message
+from collector.ingest import GROUP_BYTES, GROUP_S, MAX_ITEMS, Ingest
 from phasewatt import codec, topics
-from phasewatt.messages import Presence
+from phasewatt.errors import StoreUnavailable
+from phasewatt.messages import Batch, Presence
 from phasewatt.records import Kind
 from tests.fixtures import records, wire
 from tests.fixtures.wire import DEVICE, EPOCH
@@ -116,13 +118,17 @@ def test_topic_of_no_board_is_put_aside_under_no_device(ingest, sqlite_store, ca
     assert "put aside" in caplog.text
 
 
-def test_items_of_an_unknown_schema_are_rejected_by_name(ingest):
-    """A newer agent learns from the receipt why nothing of it is stored."""
+def test_items_of_a_newer_schema_are_left_to_their_board_and_counted(ingest, sqlite_store):
+    """Neither stored nor rejected: a collector that is upgraded later gets them."""
     items = [wire.item(seq, event, schema=codec.SCHEMA + 1) for seq, event in enumerate(wire.events(2), 1)]
-    receipt = ingest.take(EVENTS, sent(wire.batch(items)))
-    assert receipt.ranges == ()
-    assert [rejection.seq for rejection in receipt.rejected] == [1, 2]
-    assert all("upgrade" in rejection.reason for rejection in receipt.rejected)
+    for _ in range(3):
+        receipt = ingest.take(EVENTS, sent(wire.batch([*items, wire.item(3, wire.events(3)[-1])])))
+        assert (receipt.ranges, receipt.rejected) == (((3, 3),), ())
+    (row,) = sqlite_store.devices()
+    assert [(count.withheld, count.rejected, count.missing) for count in row.epochs] == [(2, 0, 2)]
+    assert row.quarantined == 0
+    ingest.take(EVENTS, sent(wire.batch_of(*wire.events(2))))
+    assert [(count.withheld, count.missing) for count in sqlite_store.devices()[0].epochs] == [(0, 0)]
 
 
 def test_receipt_of_the_largest_refused_batch_can_be_read(ingest):
@@ -131,6 +137,80 @@ def test_receipt_of_the_largest_refused_batch_can_be_read(ingest):
     packed = codec.pack(codec.encode(receipt))
     assert len(packed) <= codec.MAX_PAYLOAD_BYTES
     assert len(codec.decode(codec.unpack(packed), type(receipt)).rejected) == MAX_ITEMS
+
+
+class Failing:
+    """A store that fails for transactions with certain devices, or for all."""
+
+    def __init__(self, store, error: Exception, poison: str | None = None) -> None:
+        self.store = store
+        self.error = error
+        self.poison = poison
+        self.transactions: list[int] = []
+
+    def take(self, entries, received_unix_s):
+        self.transactions.append(len(entries))
+        if self.poison is None or any(isinstance(e, Batch) and e.device == self.poison for e in entries):
+            raise self.error
+        return self.store.take(entries, received_unix_s)
+
+
+def messages_of(*devices: str) -> list[Message]:
+    batches = [wire.batch_of(*wire.events(1, device=name), device=name, epoch=f"of-{name}") for name in devices]
+    return [Message(topics.batch(batch.device, Kind.EVENT), sent(batch)) for batch in batches]
+
+
+def test_messages_that_wait_are_one_transaction_in_their_order(sqlite_store):
+    store = Failing(sqlite_store, RuntimeError(), poison="none")
+    ingest = Ingest(store, stopwatch=lambda: 0.0)
+    receipts = list(ingest.take_all(messages_of("b", "a", "c", "a")))
+    assert [receipt.device for receipt in receipts] == ["b", "a", "c", "a"]
+    assert store.transactions == [4]
+
+
+def test_group_ends_with_its_time(sqlite_store):
+    store = Failing(sqlite_store, RuntimeError(), poison="none")
+    ticks = iter(range(100))
+    ingest = Ingest(store, stopwatch=lambda: next(ticks) * GROUP_S / 2)
+    assert len(list(ingest.take_all(messages_of("a", "b", "c", "d")))) == 4
+    assert store.transactions == [2, 2]
+
+
+def test_group_ends_with_its_bytes(sqlite_store):
+    store = Failing(sqlite_store, RuntimeError(), poison="none")
+    bombs = [Message(EVENTS, zlib.compress(b" " * codec.MAX_INFLATED_BYTES)) for _ in range(4)]
+    whole = wire.batch([wire.item(1, wire.events(1)[0], body=Raw(b"1" * (codec.MAX_INFLATED_BYTES - 400)))])
+    large = [Message(EVENTS, sent(whole))] * (GROUP_BYTES // codec.MAX_INFLATED_BYTES + 3)
+    list(Ingest(store, stopwatch=lambda: 0.0).take_all([*bombs, *large]))
+    assert len(store.transactions) > 1
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("of no use"), RuntimeError("a fault of ours")])
+def test_poisonous_message_costs_no_other_one(sqlite_store, caplog, error):
+    store = Failing(sqlite_store, error, poison="b")
+    ingest = Ingest(store, stopwatch=lambda: 0.0)
+    receipts = list(ingest.take_all(messages_of("a", "b", "c", "d")))
+    assert [receipt.device for receipt in receipts] == ["a", "c", "d"]
+    assert store.transactions == [4, 1, 1, 1, 1]
+    assert ingest.trouble is None
+    assert str(error) in caplog.text
+
+
+def test_store_that_fails_is_told_once_and_not_tried_for_each_message(sqlite_store, caplog):
+    store = Failing(sqlite_store, StoreUnavailable("disk is full"))
+    ingest = Ingest(store, stopwatch=lambda: 0.0)
+    for _ in range(5):
+        assert list(ingest.take_all(messages_of(*"abcdefgh"))) == []
+    assert store.transactions == [8, 1, 1] * 5
+    assert "disk is full" in ingest.trouble
+    assert caplog.text.count("disk is full") == 1
+    store.error = StoreUnavailable("database is locked")
+    list(ingest.take_all(messages_of("a")))
+    assert caplog.text.count("database is locked") == 1
+    store.poison = "none"
+    assert len(list(ingest.take_all(messages_of("a")))) == 1
+    assert ingest.trouble is None
+    assert "stored again" in caplog.text
 
 
 _TOPICS = (EVENTS, STATUS, FACTS, topics.batch(DEVICE, Kind.TRIAL))

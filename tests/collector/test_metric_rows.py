@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
+import msgspec
 from hypothesis import HealthCheck, given, settings
 
 from collector.metric_rows import COLUMNS, metric_rows
 from collector.stored import StoredTrial
 from phasewatt.metrics import METRICS
-from phasewatt.records import Phase, Scope, Trial
+from phasewatt.records import HostState, Phase, Scope, Trial
 from tests.fixtures import records, strategies
 
 
@@ -35,3 +38,12 @@ def test_host_without_a_sensor_has_the_reason_and_no_number():
     (row,) = (row for row in rows if row["metric"] == "request_energy")
     assert (row["median"], row["values"]) == (None, 0)
     assert row["missing_because"].startswith("no power sensor")
+
+
+def test_the_states_of_a_host_are_one_cell():
+    """A JSON list of before and after, which a notebook can read."""
+    before = HostState(throttle_alerts={"gpu": 1}, memory_available_bytes=5)
+    under = msgspec.structs.replace(records.trial().conditions, state=(before, None))
+    row = next(metric_rows(StoredTrial("id", records.trial(conditions=under))))
+    first, second = json.loads(row["state"])
+    assert (first["throttle_alerts"], first["memory_available_bytes"], second) == ({"gpu": 1}, 5, None)

@@ -14,7 +14,7 @@ import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from collector.store import TrialQuery, open_store, tables
+from collector.store import TrialQuery, open_store, tables, upgrade_store
 from phasewatt.errors import StoreUnavailable
 from tests.fixtures import records, wire
 
@@ -83,6 +83,49 @@ def test_set_up_that_was_cut_short_is_done_again(tmp_path):
     connection.close()
     assert "no tables of this version" in refusal(url_of(path), create=False)
     open_store(url_of(path), create=True).close()
+
+
+def older_store(url: str) -> None:
+    """A store as the first version left it, with four keys of one outbox."""
+    with contextlib.closing(open_store(url, create=True)) as store:
+        store.ingest(wire.batch_of(*wire.events(3)), NOW)
+        store.ingest(wire.batch_of(wire.telemetry(), first_seq=6), NOW + 5)
+    execute(url, "DROP INDEX arrival_kept")
+    execute(url, "ALTER TABLE arrival DROP COLUMN kept")
+    for column in ("batch_sent_unix_s", "batch_received_unix_s", "clock_synchronised", "clock_offset_bound_s"):
+        execute(url, f"ALTER TABLE device DROP COLUMN {column}")
+    for table in ("epoch", "refusal", "life", "telemetry_hour"):
+        execute(url, f"DROP TABLE {table}")
+    execute(url, "UPDATE alembic_version SET version_num = '0001'")
+
+
+def test_older_store_is_refused_with_the_remedy_until_it_is_upgraded(store_url):
+    older_store(store_url)
+    assert "`phasewatt-collector db upgrade` or `serve` brings it up to date" in refusal(store_url, create=False)
+    with contextlib.closing(upgrade_store(store_url)) as store:
+        (row,) = store.devices()
+        (count,) = row.epochs
+        assert (count.high_water, count.top, count.stored, count.missing) == (6, 6, 4, 2)
+        assert (count.first_unix_s, count.last_unix_s) == (NOW, NOW + 5)
+        assert store.check().faults == ()
+        assert store.ingest(wire.batch_of(*wire.events(3)), NOW + 9).ranges == ((1, 3),)
+        assert sum(len(batch.items) for batch in store.batches()) == 4
+    open_store(store_url).close()
+
+
+def test_serving_upgrades_and_gives_the_same_tables_as_a_new_store(store_url):
+    older_store(store_url)
+    open_store(store_url, create=True).close()
+    engine = sqlalchemy.create_engine(store_url)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
+    engine.dispose()
+
+
+def test_upgrading_makes_no_store(tmp_path):
+    with pytest.raises(StoreUnavailable, match="does not exist"):
+        upgrade_store(url_of(tmp_path / "a.db"))
+    assert tree(tmp_path) == {}
 
 
 @pytest.mark.parametrize("create", [True, False])

@@ -31,6 +31,14 @@ def test_whole_file_is_read(tmp_path):
     assert settings.address_of(read.broker) == Address(False, "broker.example", 8883)
 
 
+def test_retention_is_days_or_forever(tmp_path):
+    config = tmp_path / "collector.toml"
+    config.write_text('[retention]\ntelemetry_days = 0.5\ntrace_days = "forever"\n')
+    kept = settings.load(config).retention
+    assert (kept.telemetry_days, kept.trace_days, kept.event_days, kept.trial_days) == (0.5, *["forever"] * 3)
+    assert (Settings().retention.telemetry_days, Settings().retention.trace_days) == (365.0, "forever")
+
+
 def test_without_a_file_the_broker_is_embedded():
     assert settings.load(None) == Settings()
     assert settings.address_of(Settings().broker) == Address(True, "127.0.0.1", 1883)
@@ -64,6 +72,8 @@ def test_address_of_another_form_is_refused(text):
         ("[broker]\nport = 1883", "broker: unknown key `port`"),
         ("[broker]\naddress = 1883", "broker.address: expected str, got 1883"),
         ("[broker", "not valid TOML"),
+        ("[retention]\ntelemetry_days = 0", "retention.telemetry_days: "),
+        ("[retention]\ntelemetry_days = 'soon'", "retention.telemetry_days: "),
     ],
 )
 def test_wrong_key_or_value_is_named(tmp_path, text, message):

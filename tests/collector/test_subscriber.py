@@ -6,7 +6,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -14,11 +14,11 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from collector.broker import embedded_broker
 from collector.settings import Address, BrokerSettings
-from collector.store import Store
+from collector.store import DeviceRow, Entry, Store
 from collector.subscriber import Subscriber
 from phasewatt import codec, topics
 from phasewatt.errors import ConfigInvalid, StoreUnavailable
-from phasewatt.messages import Batch, CollectorState, Presence, Receipt, Status
+from phasewatt.messages import Batch, CollectorState, Presence, Receipt
 from phasewatt.records import Kind
 from tests.fixtures import wire
 from tests.fixtures.wire import DEVICE, EPOCH
@@ -119,28 +119,26 @@ def eventually(condition: Callable[[], bool]) -> bool:
 
 
 class Gated:
-    """A store that stores while `gate` is set, and before that raises what it is given to raise, one a batch."""
+    """A store that stores while `gate` is set, and raises what it is given for batches that hold that seq."""
 
-    def __init__(self, store: Store, *faults: Exception) -> None:
+    def __init__(self, store: Store, faults: dict[int, Exception] | None = None) -> None:
         self.store = store
         self.generation = store.generation
         self.gate = threading.Event()
         self.gate.set()
         self.reached = threading.Event()
-        self.faults = list(faults)
+        self.faults = faults or {}
 
-    def ingest(self, batch: Batch, received_unix_s: float) -> Receipt:
+    def take(self, entries: Sequence[Entry], received_unix_s: float) -> list[Receipt | None]:
         self.reached.set()
         assert self.gate.wait(TIMEOUT_S)
-        if self.faults:
-            raise self.faults.pop(0)
-        return self.store.ingest(batch, received_unix_s)
+        for entry in entries:
+            if isinstance(entry, Batch) and entry.items[0].seq in self.faults:
+                raise self.faults[entry.items[0].seq]
+        return self.store.take(entries, received_unix_s)
 
-    def put_status(self, status: Status, received_unix_s: float) -> None:
-        self.store.put_status(status, received_unix_s)
-
-    def receipt_for(self, device: str, epoch: str) -> Receipt:
-        return self.store.receipt_for(device, epoch)
+    def devices(self) -> list[DeviceRow]:
+        return self.store.devices()
 
 
 def test_receipt_comes_back_for_what_is_stored(address, board, sqlite_store):
@@ -185,10 +183,12 @@ def test_hostile_messages_do_not_stop_the_stream(address, board, sqlite_store):
 
 @pytest.mark.parametrize("fault", [StoreUnavailable("disk is full"), RuntimeError("a fault of ours")])
 def test_batch_that_was_not_stored_has_no_receipt_and_the_next_one_has(address, board, sqlite_store, fault, caplog):
-    with listening(address, Gated(sqlite_store, fault)):
+    gated = Gated(sqlite_store, {1: fault})
+    with listening(address, gated):
         board.send(one_event(1))
         board.send(one_event(2))
         assert board.receipt().ranges == ((2, 2),)
+        gated.faults.clear()
         board.send(one_event(1))
         assert board.receipt().ranges == ((1, 1),)
     assert str(fault) in caplog.text
@@ -202,7 +202,7 @@ def test_full_queue_drops_and_counts_and_what_is_sent_again_is_stored(address, b
         assert gated.reached.wait(TIMEOUT_S)
         for seq in range(2, 21):
             board.send(one_event(seq))
-        # One is held at the gate and five wait in the queue.
+        # One is held at the gate and five wait in the inbox.
         assert eventually(lambda: subscriber.dropped == 14)
         gated.gate.set()
         assert [board.receipt().ranges for _ in range(6)] == [((seq, seq),) for seq in range(1, 7)]
@@ -214,11 +214,41 @@ def test_stopping_finishes_what_was_taken(address, board, sqlite_store):
     gated = Gated(sqlite_store)
     with listening(address, gated) as subscriber:
         gated.gate.clear()
-        for seq in range(1, 11):
+        board.send(one_event(1))
+        assert gated.reached.wait(TIMEOUT_S)
+        for seq in range(2, 11):
             board.send(one_event(seq))
-        assert eventually(lambda: subscriber._queue.qsize() == 9)
+        assert eventually(lambda: len(subscriber.inbox) == 9)
         threading.Timer(0.2, gated.gate.set).start()
     assert sqlite_store.receipt_for(DEVICE, EPOCH).high_water == 10
+
+
+def test_connection_that_carries_nothing_is_renewed_where_boards_hold_records(address, board, sqlite_store, caplog):
+    """Boards say that they hold records, none come, and the connection itself shows no fault."""
+    sqlite_store.put_status(wire.status(pending=3), 1.0)
+    with listening(address, sqlite_store, silence_s=0.2) as subscriber:
+        assert eventually(lambda: "connecting anew" in caplog.text)
+        assert f"such as {DEVICE}" in caplog.text
+        assert eventually(lambda: not subscriber.listening.is_set())
+        assert eventually(subscriber.listening.is_set)
+        board.send(one_event(1))
+        assert board.receipt().ranges == ((1, 1),)
+
+
+def test_silence_of_boards_that_hold_nothing_is_no_fault(address, sqlite_store, caplog):
+    sqlite_store.put_status(wire.status(pending=0), 1.0)
+    with listening(address, sqlite_store, silence_s=0.2) as subscriber:
+        time.sleep(2.5)
+        assert subscriber.listening.is_set()
+    assert "connecting anew" not in caplog.text
+
+
+def test_status_that_the_broker_kept_is_no_sign_of_life(address, board, sqlite_store):
+    board.client.publish(topics.status(DEVICE), codec.encode(wire.status()), 1, retain=True).wait_for_publish(TIMEOUT_S)
+    with listening(address, sqlite_store):
+        assert board.receipt().ranges == ()
+        (row,) = sqlite_store.devices()
+        assert (row.status, row.last_seen_unix_s) == (wire.status(), None)
 
 
 @pytest.mark.broker
