@@ -166,6 +166,9 @@ class Connection:
             if settings.tls is not None:
                 self._client.tls_set(settings.tls.ca_path, settings.tls.cert_path, settings.tls.key_path)
             self._client.connect(settings.host, settings.port, settings.keepalive_s)
+            sock: Any = self._client.socket()
+            if sock is not None:  # else each of several short messages waits for an answer
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._try.version is V5:
                 self._next_try_s = time.monotonic() + _PATIENCE_S
         except (OSError, ValueError) as error:
@@ -233,8 +236,11 @@ class Connection:
 
     def close(self) -> None:
         """End the connection at once; unless it was left before, the broker publishes the last will."""
-        if (sock := self._client.socket()) is not None:
+        client = self._client
+        if (sock := client.socket()) is not None:
             sock.close()
+        # The client holds descriptors, and would live on in a circle with this connection.
+        client.on_connect = client.on_subscribe = client.on_publish = client.on_message = client.on_disconnect = None
 
     def _begin_again(self, by: _Try) -> None:
         logger.debug("%s: asking again, MQTT version %d", self._settings, by.version)

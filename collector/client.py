@@ -84,13 +84,18 @@ class _Probe:
 
     def offer(self, host: str, port: int) -> Properties | None:
         """What the broker says of itself in MQTT 5, also where it refuses this user; None: it does not speak it."""
-        self._client.connect(host, port)
-        deadline_s = time.monotonic() + _ANSWER_S
-        while not self._over and (left_s := deadline_s - time.monotonic()) > 0:
-            self._client.loop(left_s)
-        self._client.disconnect()
-        if (sock := self._client.socket()) is not None:
-            sock.close()
+        client = self._client
+        try:
+            client.connect(host, port)
+            deadline_s = time.monotonic() + _ANSWER_S
+            while not self._over and (left_s := deadline_s - time.monotonic()) > 0:
+                client.loop(left_s)
+            client.disconnect()
+        finally:
+            if (sock := client.socket()) is not None:
+                sock.close()
+            # It holds descriptors, and would live on in a circle with this probe.
+            client.on_connect = client.on_disconnect = None
         return self._answer
 
     def _connected(self, _client: Any, _data: Any, _flags: Any, reason: ReasonCode, answer: Properties | None) -> None:

@@ -2,8 +2,8 @@
 
 Each gets an environment of its own, `.venv-3.10` and so on, which the next run reuses. The tests run from a copy
 without the sources beside it, so that what is imported is what was installed. torch is left out: it has no wheel for
-every Python, and it is several GB where the wheel is a CUDA one; the tests that need it skip and say so. Two Pythons
-are tested at a time, since the tests mostly wait; what they print is kept in a file each and shown when it fails.
+every Python, and it is several GB where the wheel is a CUDA one; the tests that need it skip and say so. All are
+tested at a time, since the tests mostly wait; what they print is kept in a file each and shown when it fails.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MINORS = range(10, 14)
 EXTRAS = "nvml,collector,postgres,dev"
 NOT_THE_WHEEL = ("tests/test_house.py", "tests/test_package.py")  # about the source tree, which is not copied
 ONCE_IS_ENOUGH = ("tests/faults",)  # kill storms and their like, which no version of Python changes
-AT_A_TIME = 2
+AT_A_TIME = 4
 MISSING = "not on this machine, not tested"
 ASKS = "import sys; print(*sys.version_info[:2], sep='.')"
 

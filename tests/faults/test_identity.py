@@ -31,7 +31,7 @@ def test_of_two_collectors_one_may_die(fleet: Field) -> None:
     assert account(second, *boards).faults() == []
     first.start()
     for board in boards:
-        board.start(appends=5)
+        board.start(appends=5, pause_s=0.1)  # long enough to hear how far each store is
         board.expect_delivered()
     until(lambda: not account(first, *boards).missing, 10)
     assert account(first, *boards).faults() == []

@@ -47,7 +47,7 @@ def test_a_collector_dies_beside_its_commit(fleet: Field, where: str) -> None:
     count = random.Random(fleet.seed).randrange(1, 8)
     board = fleet.board()
     dying = fleet.collector(program=("tests.faults.dying_collector", where, str(count)))
-    board.start(appends=80, pause_s=0.005)
+    board.start(appends=200, pause_s=0.01)
     assert dying.died() == -signal.SIGKILL
     committed = len(dying.stored())
     assert committed > 0 or (where, count) == ("before", 1)
