@@ -1,8 +1,8 @@
 """One MQTT connection from beginning to end: the only file that makes paho's clients.
 
 MQTT 5 is asked for first, and what it says is respected and told; a broker that does not speak it is asked again, at
-once, in 3.1.1. Nothing here needs 5 to be right. A broker that is not known is asked without a last will: one of 3.1.1
-that reads a longer CONNECT by its own rules waits for bytes that never come.
+once, in 3.1.1. Nothing here needs 5 to be right. A broker that is not known is asked under another name and without a
+last will: one of 3.1.1 that reads a longer CONNECT by its own rules waits for bytes that never come.
 
 Every attempt is a new client with a clean session. So nothing survives in paho's memory or the broker's, where
 one message that a broker will not take would be sent again and again. paho's own thread is not used: the caller
@@ -108,7 +108,7 @@ class _Try(NamedTuple):
     """How a broker is asked for a connection."""
 
     version: MQTTProtocolVersion
-    leaves_will: bool = True
+    only_asks: bool = False
 
 
 class Connection:
@@ -134,16 +134,16 @@ class Connection:
         self._outgoing: deque[Message] = deque()
         self._in_flight: set[int] = set()  # packet ids
         self._most_in_flight = _IN_FLIGHT
-        self._try = _Try(self._traits.version(), leaves_will=self._traits.is_known or will is None)
+        self._try = _Try(self._traits.version(), only_asks=not self._traits.is_known and will is not None)
         self._next_try: _Try | None = None
         self._next_try_s = float("inf")
         self._client = self._made()
 
     def _made(self) -> paho.Client:
-        settings, will = self._settings, self._will if self._try.leaves_will else None
+        settings, will = self._settings, None if self._try.only_asks else self._will
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
-            client_id=self._client_id,
+            client_id=f"{self._client_id}-asks" if self._try.only_asks else self._client_id,
             clean_session=None if self._try.version is V5 else True,
             protocol=self._try.version,
             reconnect_on_failure=False,
@@ -260,11 +260,11 @@ class Connection:
         self._next_try_s = float("inf")
         if reason.value == _UNSUPPORTED_VERSION and self._try.version is V5:
             self._next_try = _Try(V311)
+        elif self._try.only_asks:  # it may refuse that name, but it speaks
+            self._traits.speaks(V5)
+            self._next_try = _Try(V5)
         elif reason.is_failure:
             self.end(f"refused this agent: {str(reason).lower()}; check user name, password and access list")
-        elif not self._try.leaves_will and self._will is not None:
-            self._traits.speaks(self._try.version)
-            self._next_try = _Try(self._try.version)
         else:
             self.accepted = True
             self._traits.speaks(self._try.version)

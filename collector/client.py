@@ -73,7 +73,7 @@ class _Probe:
         self._over = False
         self._client = client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
-            client_id=name,
+            client_id=f"{name}-asks",  # the name itself may still be connected
             protocol=MQTTProtocolVersion.MQTTv5,
             reconnect_on_failure=False,
         )

@@ -150,7 +150,7 @@ def test_a_slow_store_is_not_overrun(fleet: Field) -> None:
 def test_what_is_given_up_at_the_cap_is_counted(fleet: Field) -> None:
     """No collector for long: the outbox stays within its cap, and what is missing later is what it counted."""
     board = fleet.board()
-    board.start(cap_bytes=8 * 1024 * 1024, appends=900, pause_s=0.0, drain_s=0.0)
+    board.start(cap_bytes=8 * 1024 * 1024, appends=6000, pause_s=0.0, drain_s=0.0)
     board.died()
     dropped = board.dropped()
     assert sum(dropped.values()) > 0
