@@ -16,7 +16,8 @@ from agent.stopping import Stop
 from phasewatt import codec, energy, identity
 from phasewatt.doubts import ALONE_CORES
 from phasewatt.phase_readings import phase_readings
-from phasewatt.records import Conditions, Kind, MemoryUse, Outcome, PhaseRun, Trace, Trial, Work
+from phasewatt.records import Conditions, Kind, MemoryUse, Outcome, PhaseRun, Trial, Work
+from phasewatt.traces import Trace
 
 _LOOK_S = 0.5
 _MOST_NOTES = 8  # of the meters, in a trial's marks

@@ -18,7 +18,8 @@ from agent.surveying import Surveyed
 from agent.worker_process import WorkerProcess
 from phasewatt import calibration
 from phasewatt.errors import EngineFailed, MeterUnavailable
-from phasewatt.records import Channel, Scope, SensorCard
+from phasewatt.records import Scope
+from phasewatt.traces import Channel, SensorCard
 
 RATE_HZ = 100.0
 FAST_S = (2.6,) * 2 + (1.03,) * 6 + (0.53,) * 8 + (0.23,) * 10 + (0.17,) * 6  # on, off, on, ...

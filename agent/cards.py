@@ -12,7 +12,8 @@ import msgspec
 
 from phasewatt import calibration, codec
 from phasewatt.errors import RecordRejected, StoreUnavailable
-from phasewatt.records import Channel, Label, Record, SensorCard
+from phasewatt.records import Label, Record
+from phasewatt.traces import Channel, SensorCard
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from phasewatt import throttling
-from phasewatt.records import GpuFacts
+from phasewatt.hosts import GpuFacts
 
 Answer = TypeVar("Answer")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from phasewatt import codec
 from phasewatt.errors import RecordRejected
 from phasewatt.messages import Watch
-from phasewatt.records import Telemetry
+from phasewatt.traces import Telemetry
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from agent.cards import CardStore
 from agent.sampling import Header, Opened
 from phasewatt import codec, series
 from phasewatt.errors import MeterUnavailable
-from phasewatt.records import Channel, Trace
+from phasewatt.traces import Channel, Trace
 
 logger = logging.getLogger(__name__)
 

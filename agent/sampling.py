@@ -23,7 +23,7 @@ import msgspec
 
 from agent import meters
 from phasewatt.errors import PhasewattError
-from phasewatt.records import Channel
+from phasewatt.traces import Channel
 
 ATTENTION_S = 0.35  # of close reading: three updates of a sensor that has ten a second
 _CLOSE_S = 0.01

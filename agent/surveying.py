@@ -9,7 +9,8 @@ from typing import NamedTuple
 from agent import meters
 from agent.cards import CardStore
 from phasewatt.errors import MeterUnavailable
-from phasewatt.records import Channel, SensorFacts
+from phasewatt.hosts import SensorFacts
+from phasewatt.traces import Channel
 
 _PERIOD_S = 0.1
 _READS = 3

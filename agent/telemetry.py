@@ -18,7 +18,7 @@ from agent.outbox import Outbox
 from agent.stopping import Stop
 from phasewatt import series
 from phasewatt.errors import MeterUnavailable, PhasewattError
-from phasewatt.records import Channel, Telemetry
+from phasewatt.traces import Channel, Telemetry
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from agent.sampling import ATTENTION_S, FLUSH_S
 from agent.scopes import own_scope
 from agent.stopping import Stop
 from phasewatt import energy
-from phasewatt.records import Channel, Phase, PhaseEnergy, PhaseRun, Reading
+from phasewatt.records import Phase, PhaseEnergy, PhaseRun, Reading
+from phasewatt.traces import Channel
 
 MARGIN_S = 300.0  # beyond a phase's own limit: one repetition may be long
 BRACKET_S = 0.5  # of sampling before the first window and after each one

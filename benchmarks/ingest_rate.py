@@ -30,7 +30,8 @@ from collector.store import open_store
 from phasewatt import codec, series, topics
 from phasewatt.codec import SentRecord
 from phasewatt.messages import Batch, Receipt
-from phasewatt.records import Phase, Telemetry
+from phasewatt.records import Phase
+from phasewatt.traces import Telemetry
 from tests.faults import seeded
 from tests.faults.field import Collector, Field, field
 from tests.fixtures import records, wire

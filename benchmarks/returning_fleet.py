@@ -30,7 +30,8 @@ from agent.rows import State
 from agent.spool import value
 from phasewatt import series
 from phasewatt.messages import Clock, Receipt
-from phasewatt.records import Event, Telemetry
+from phasewatt.records import Event
+from phasewatt.traces import Telemetry
 from tests.faults import seeded
 from tests.faults.field import field
 from tests.fixtures import wire

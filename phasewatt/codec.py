@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from phasewatt.errors import RecordNewer, RecordRejected
-from phasewatt.records import Event, Kind, Telemetry, Trace, Trial
+from phasewatt.records import Event, Kind, Trial
+from phasewatt.traces import Telemetry, Trace
 
 SCHEMA = 2
 MAX_PAYLOAD_BYTES = 256 * 1024  # on the wire; below mosquitto's, EMQX's and AWS IoT's usual limits of 1 MiB

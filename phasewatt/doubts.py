@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from phasewatt.estimate import stood_s
-from phasewatt.records import PhaseRun, Span, Trace
+from phasewatt.records import PhaseRun, Span
 from phasewatt.throttling import CLOCK_SOURCES, EVENTS_SOURCE, reasons
+from phasewatt.traces import Trace
 from phasewatt.updates import Sample, samples_of
 from phasewatt.window_energy import WIDE_SHARE
 

@@ -11,7 +11,8 @@ import operator
 from collections.abc import Iterable, Iterator, Sequence
 
 from phasewatt.estimate import stood_s
-from phasewatt.records import Channel, PhaseReading, PhaseRun, Trace
+from phasewatt.records import PhaseReading, PhaseRun
+from phasewatt.traces import Channel, Trace
 from phasewatt.updates import samples_of
 
 _BITS = "bits"  # a mask has no mean: the doubts tell what it says

@@ -1,14 +1,14 @@
 """The records that flow from board to collector: frozen, raw, and strictly decoded.
 
-Units are SI and stand in the names. A missing value is `None`, never 0; a neighbouring `*reason` says why.
-Times in ns are readings of the host's monotonic clock and mean something on that boot of that host only;
-`*_unix_s` are wall-clock labels.
+Here are trials and events; `traces` has what sensors showed over time, `hosts` what a host is. Units are SI and stand
+in the names. A missing value is `None`, never 0; a neighbouring `*reason` says why. Times in ns are readings of the
+host's monotonic clock and mean something on that boot of that host only; `*_unix_s` are wall-clock labels.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -17,11 +17,9 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 Positive = Annotated[int, Meta(ge=1, le=2**53)]
 Nanoseconds = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Duration = Annotated[int, Meta(ge=1, le=2**63 - 1)]  # in ns; what took no time was not measured
-SensorTime = Annotated[float, Meta(ge=0, le=3600)]
 NotNegative = Annotated[float, Meta(ge=0)]
 Joules = Annotated[float, Meta(ge=-1e15, le=1e15)]  # beyond it lies no measurement
 HalfWidth = Annotated[float, Meta(ge=0, le=1e15)]
-Step = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 Label = Annotated[str, Meta(max_length=256)]
 Text = Annotated[str, Meta(max_length=4096)]
@@ -332,88 +330,6 @@ class Trial(Record, frozen=True):
         return next((run for run in self.runs if run.phase is phase), None)
 
 
-class Series(Record, frozen=True):
-    """A column of numbers as integer steps: value[i] = scale * (sum of the steps up to i).
-
-    A `None` step is a missing value; the next step counts from the last value that was there.
-    """
-
-    name: Label
-    unit: Label
-    scale: Annotated[float, Meta(gt=0, le=1e6)]
-    steps: tuple[Step | None, ...]
-
-
-def _check_columns(time: Series, values: Iterable[Series]) -> None:
-    if time.scale != 1e-9 or None in time.steps:
-        raise ValueError("the time column must be whole ns without holes")
-    if any(len(column.steps) != len(time.steps) for column in values):
-        raise ValueError("all columns must be as long as the time column")
-
-
-class SensorCard(Record, frozen=True):
-    """How a sensor behaves in time. What could not be found is None, and `reason` says why."""
-
-    origin: Label  # "square-wave": found here by driving one; "documented": its maker's word
-    update_period_s: SensorTime | None
-    update_jitter_s: SensorTime | None  # standard deviation of an update's time about an even grid, as polled
-    averaging_s: SensorTime | None  # the stretch before, which a value is the mean of (a counter's: the sum over)
-    lag_s: SensorTime | None  # from the end of that stretch to when its value first shows
-    resolution: NotNegative | None  # smallest step, in the channel's unit
-    noise: NotNegative | None  # standard deviation of an update at steady load, in the channel's unit
-    read_cost_s: SensorTime | None
-    reason: Text | None = None
-    driver: Label | None = None  # the card is taken again when one of these changes
-    mode: Label | None = None
-    measured_unix_s: float | None = None
-
-
-class Channel(Record, frozen=True):
-    """What one column of a trace is a reading of."""
-
-    name: Label  # "gpu0", "package-0", "VDD_IN"
-    source: Label
-    reading: Reading
-    unit: Label  # "W", "J"; beside power: "Hz", "1" (a share), "bits"
-    scope: Scope | None  # None: not a power figure
-    gain_uncertainty: float | None = None  # relative, of the sensor; 0.05 is 5 %
-    parts_of_total: bool = True  # False: shown, but inside another channel or not known
-    card: SensorCard | None = None
-
-
-class Trace(Record, frozen=True):
-    """Power samples taken while a trial ran; long ones come in several parts."""
-
-    device: Identifier
-    boot_id: Label
-    meter: Label
-    part: Count
-    parts: Positive
-    simulated: bool
-    time: Series  # unit "s", monotonic
-    channels: tuple[Channel, ...]
-    values: tuple[Series, ...]  # one a channel, in its unit
-
-    def __post_init__(self) -> None:
-        _check_columns(self.time, self.values)
-        if len(self.channels) != len(self.values):
-            raise ValueError("a trace must have one column a channel")
-
-
-class Telemetry(Record, frozen=True):
-    """A board's state over a stretch of time, about once a second, in columns of equal length."""
-
-    device: Identifier
-    boot_id: Label
-    started_unix_s: float
-    time: Series  # unit "s", monotonic
-    values: tuple[Series, ...]
-    simulated: bool = False  # some of it is of a simulated board, or of a recording
-
-    def __post_init__(self) -> None:
-        _check_columns(self.time, self.values)
-
-
 class Event(Record, frozen=True):
     """Something that happened to the agent and that an operator may ask about later."""
 
@@ -423,44 +339,3 @@ class Event(Record, frozen=True):
     name: Label
     message: Text
     fields: dict[str, Label] = {}
-
-
-class GpuFacts(Record, frozen=True):
-    """One GPU as its driver names it."""
-
-    index: Count
-    name: Label
-    uuid: Label | None
-    memory_bytes: Count | None
-    power_limit_w: float | None
-
-
-class SensorFacts(Record, frozen=True):
-    """A meter that was tried on a host, and what it said."""
-
-    meter: Label
-    usable: bool
-    reason: Text  # what it reads, or why it cannot
-    channels: tuple[Channel, ...] = ()
-
-
-class HostFacts(Record, frozen=True):
-    """A host and what it can measure."""
-
-    device: Identifier
-    hostname: Label
-    model: Label | None  # board or machine as its firmware names it
-    architecture: Label  # x86_64, aarch64
-    operating_system: Label
-    kernel: Label
-    python: Label
-    agent_version: Label
-    cpu_model: Label | None
-    cpu_count: Positive
-    memory_bytes: Positive
-    boot_id: Label
-    gpus: tuple[GpuFacts, ...] = ()
-    sensors: tuple[SensorFacts, ...] = ()
-    versions: dict[str, Label] = {}  # "driver", "l4t", "jetpack"
-    module: Label | None = None  # of a Jetson, such as "Jetson AGX Orin 64GB"
-    carrier: Label | None = None  # the board that it sits on

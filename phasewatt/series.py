@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from phasewatt.records import Series
+from phasewatt.traces import Series
 
 
 def pack(name: str, unit: str, scale: float, values: Iterable[float | None]) -> Series:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from phasewatt import series
-from phasewatt.records import Channel, Trace
+from phasewatt.traces import Channel, Trace
 
 _MIN_CHANGES = 5  # below this the samples do not tell the period
 _UNCHANGED = 1.5  # periods without a change after which an update has shown the same value again

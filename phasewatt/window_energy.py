@@ -10,7 +10,8 @@ import msgspec
 from phasewatt import joule_counter, power_integral
 from phasewatt.beats import Beat
 from phasewatt.estimate import Estimate, refused
-from phasewatt.records import Channel, Reading, Scope, Span
+from phasewatt.records import Reading, Scope, Span
+from phasewatt.traces import Channel
 from phasewatt.updates import Sample, Timing, summed, timing
 
 MIN_AVERAGES = 4  # lengths of a sensor's averaging in a window, where it averages for longer than its update period

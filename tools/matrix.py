@@ -26,7 +26,6 @@ MINORS = range(10, 14)
 EXTRAS = "nvml,collector,postgres,dev"
 NOT_THE_WHEEL = ("tests/test_house.py", "tests/test_package.py")  # about the source tree, which is not copied
 ONCE_IS_ENOUGH = ("tests/faults",)  # kill storms and their like, which no version of Python changes
-AT_A_TIME = 4
 MISSING = "not on this machine, not tested"
 ASKS = "import sys; print(*sys.version_info[:2], sep='.')"
 
@@ -39,7 +38,7 @@ def main() -> int:
     arguments = parser.parse_args()
     versions = [arguments.only] if arguments.only else [f"3.{minor}" for minor in MINORS]
     wheel = build_wheel()
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
+    with ThreadPoolExecutor(len(versions)) as pool:
         said = pool.map(lambda version: test_on(version, wheel, arguments.every), versions)
         verdicts = dict(zip(versions, said, strict=True))
     for version, verdict in verdicts.items():

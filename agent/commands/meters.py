@@ -19,7 +19,7 @@ from phasewatt.calibration import DOCUMENTED
 if TYPE_CHECKING:
     from agent.cards import CardStore
     from agent.surveying import Surveyed
-    from phasewatt.records import Channel, SensorCard
+    from phasewatt.traces import Channel, SensorCard
 
 _REMEDY = "not calibrated: phasewatt-agent meters --calibrate"
 _SHORT = "not calibrated"

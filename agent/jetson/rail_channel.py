@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from phasewatt.rails import Rail
-from phasewatt.records import Channel, Reading, SensorCard
+from phasewatt.records import Reading
+from phasewatt.traces import Channel, SensorCard
 
 _GAIN_UNCERTAINTY = 0.05  # the shunts' tolerance and what the monitor adds; no self-calibration sees it
 

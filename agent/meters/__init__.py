@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Channel
+from phasewatt.traces import Channel
 
 METERS: Mapping[str, str] = {
     "nvml": "agent.meters.nvml:Nvml",

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from agent.gpus import clock_event_reasons
 from agent.meters.gpm import Gpm
-from phasewatt.records import Channel, Reading, Scope
+from phasewatt.records import Reading, Scope
 from phasewatt.throttling import CLOCK_SOURCE, EVENTS_SOURCE
+from phasewatt.traces import Channel
 
 _GAIN_UNCERTAINTY = 0.05  # NVIDIA states +-5 %; no self-calibration sees it
 

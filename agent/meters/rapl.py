@@ -11,7 +11,8 @@ from pathlib import Path
 from agent.kernel_files import number, text
 from agent.meters.faults import Faults
 from phasewatt.errors import MeterUnavailable
-from phasewatt.records import Channel, Reading, Scope, SensorCard
+from phasewatt.records import Reading, Scope
+from phasewatt.traces import Channel, SensorCard
 
 _ROOT = Path("/sys/class/powercap")
 _GAIN_UNCERTAINTY = 0.05

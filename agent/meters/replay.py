@@ -12,7 +12,8 @@ from pathlib import Path
 
 from phasewatt import codec, series
 from phasewatt.errors import MeterUnavailable, RecordRejected
-from phasewatt.records import Reading, Trace
+from phasewatt.records import Reading
+from phasewatt.traces import Trace
 
 
 class Replay:

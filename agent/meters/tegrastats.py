@@ -20,7 +20,8 @@ from agent.jetson.line import Line, NotTegrastats, parse
 from agent.meters.faults import Faults
 from phasewatt import rails
 from phasewatt.errors import MeterUnavailable
-from phasewatt.records import Channel, Reading
+from phasewatt.records import Reading
+from phasewatt.traces import Channel
 
 _NAME = "tegrastats"
 _PLACES = ("usr/bin/tegrastats", "home/nvidia/tegrastats", "home/ubuntu/tegrastats")  # the last two until JetPack 3

@@ -14,7 +14,7 @@ from collector.reference import Reference
 from collector.store import Store, TrialQuery, open_store
 from collector.stored import StoredTrial
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Trace
+from phasewatt.traces import Trace
 
 _NO_REFERENCE = Reference((), {})
 _REMEDY = "measure the same suite under another condition or on another device"

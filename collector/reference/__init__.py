@@ -12,7 +12,8 @@ from collector.stored import StoredTrial
 from phasewatt import codec, identity
 from phasewatt.errors import ConfigInvalid, RecordRejected
 from phasewatt.messages import Item
-from phasewatt.records import Kind, Trace, Trial
+from phasewatt.records import Kind, Trial
+from phasewatt.traces import Trace
 
 _HERE = Path(__file__).parent
 

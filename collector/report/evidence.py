@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from collector.comparison import Comparison
 from collector.stored import StoredTrial
-from phasewatt.records import Trace, Trial
+from phasewatt.records import Trial
+from phasewatt.traces import Trace
 
 TracesOf = Callable[[Sequence[str]], Sequence[Trace]]  # traces by their record ids, those that are lost left out
 

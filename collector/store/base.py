@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from collector.stored import BatchClock, EpochCount, Life, StoredTrial, TelemetryHour
+from phasewatt.hosts import HostFacts
 from phasewatt.messages import Batch, Facts, Presence, Receipt, Status
-from phasewatt.records import HostFacts, Kind, Outcome, Trace
+from phasewatt.records import Kind, Outcome
+from phasewatt.traces import Trace
 
 
 class Spoken(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from phasewatt import series
-from phasewatt.records import Telemetry
+from phasewatt.traces import Telemetry
 
 HOUR_S = 3600
 _FARTHEST_S = 2.0**40  # a label beyond it, of a clock that was never set, goes to the last hour that is told

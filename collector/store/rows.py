@@ -14,7 +14,8 @@ from phasewatt import codec, identity
 from phasewatt.codec import SentRecord
 from phasewatt.errors import RecordNewer, RecordRejected
 from phasewatt.messages import Batch, Clock, Facts, Item, Status
-from phasewatt.records import Event, Kind, Telemetry, Trace, Trial
+from phasewatt.records import Event, Kind, Trial
+from phasewatt.traces import Telemetry, Trace
 
 SAMPLE_BYTES = 16 * 1024  # of a quarantined payload
 _REASON_CHARACTERS = 200  # a receipt has one for each refused item, and a sender may choose the words in it

@@ -17,7 +17,8 @@ from collector.store.writing import Writer, count_of, receipt
 from collector.stored import EpochCount, StoredTrial, TelemetryHour
 from phasewatt.errors import StoreUnavailable
 from phasewatt.messages import KEY_HELD_REASONS, Batch, Facts, Receipt, Status
-from phasewatt.records import Kind, Trace, Trial
+from phasewatt.records import Kind, Trial
+from phasewatt.traces import Trace
 
 _ROWS_AT_ONCE = 1000
 _Made = TypeVar("_Made")

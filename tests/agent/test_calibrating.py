@@ -18,7 +18,8 @@ from agent.sampler import Recording
 from agent.stopping import Stop
 from agent.surveying import Surveyed
 from phasewatt.errors import EngineFailed, MeterUnavailable, Stopped
-from phasewatt.records import Channel, Reading, Scope, SensorCard
+from phasewatt.records import Reading, Scope
+from phasewatt.traces import Channel, SensorCard
 from tests.fixtures.square_waves import SimulatedSensor, read_at
 
 GPU = SimulatedSensor(0.1, 0.025, 0.01, jitter_s=0.002, resolution=0.001, noise=4.0, off_w=124, on_w=700)

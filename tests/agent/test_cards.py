@@ -9,7 +9,8 @@ import pytest
 
 from agent.cards import FILE, CardStore
 from phasewatt.errors import StoreUnavailable
-from phasewatt.records import Channel, Reading, Scope, SensorCard
+from phasewatt.records import Reading, Scope
+from phasewatt.traces import Channel, SensorCard
 
 INSTANT = Channel(name="gpu0", source="nvml.field186", reading=Reading.INSTANT, unit="W", scope=Scope.GPU_BOARD)
 AVERAGE = Channel(name="gpu0", source="nvml.power_usage", reading=Reading.AVERAGE, unit="W", scope=Scope.GPU_BOARD)

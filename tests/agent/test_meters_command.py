@@ -13,7 +13,8 @@ from agent.checks.power import card_finding
 from agent.control import StateLock
 from agent.surveying import Surveyed, facts_of, survey
 from phasewatt.errors import MeterUnavailable
-from phasewatt.records import Channel, Reading, Scope, SensorCard
+from phasewatt.records import Reading, Scope
+from phasewatt.traces import Channel, SensorCard
 from tests.fixtures.sensors import recording
 
 CHANNEL = Channel(name="gpu0", source="nvml.field186", reading=Reading.INSTANT, unit="W", scope=Scope.GPU_BOARD)

@@ -23,7 +23,8 @@ from agent.surveying import Surveyed
 from phasewatt import codec
 from phasewatt.errors import ConfigInvalid, Stopped, StoreUnavailable
 from phasewatt.messages import Clock
-from phasewatt.records import Kind, SensorCard, Trial
+from phasewatt.records import Kind, Trial
+from phasewatt.traces import SensorCard
 from tests.fixtures.hwmon import orin_nx
 from tests.fixtures.receipts import CollectorDouble
 from tests.fixtures.wall import CsvLogger

@@ -18,7 +18,8 @@ from collector.report import html, markdown, terminal
 from collector.report.evidence import Evidence, gather
 from collector.report.layout import table_of
 from phasewatt import codec, identity
-from phasewatt.records import Conditions, Kind, Phase, PhaseReading, Scope, Trace
+from phasewatt.records import Conditions, Kind, Phase, PhaseReading, Scope
+from phasewatt.traces import Trace
 from tests.fixtures.trials import GPU, MODULE, PACKAGE, Measured, conditions, failed, measured, stored, told, work
 
 HOSTILE = "<script>alert(1)</script> [red]| `x` $y$ & \x1b[31m \"'\n"

@@ -14,7 +14,7 @@ from collector.watching import Watching
 from phasewatt import codec, series, topics
 from phasewatt.errors import BrokerUnavailable
 from phasewatt.messages import Live, Presence, Watch
-from phasewatt.records import Telemetry
+from phasewatt.traces import Telemetry
 from tests.fixtures import wire
 from tests.fixtures.records import changed
 from tests.fixtures.wire import DEVICE

@@ -24,7 +24,7 @@ from agent.outbox import Outbox
 from agent.telemetry import Telemeter
 from phasewatt import series
 from phasewatt.messages import Clock
-from phasewatt.records import Telemetry
+from phasewatt.traces import Telemetry
 from tests.faults import seeded
 from tests.fixtures import wire
 

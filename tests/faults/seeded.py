@@ -9,7 +9,8 @@ from typing import Any
 
 from phasewatt import series
 from phasewatt.codec import SentRecord
-from phasewatt.records import Event, Series, Telemetry, Trace, Trial
+from phasewatt.records import Event, Trial
+from phasewatt.traces import Series, Telemetry, Trace
 from tests.fixtures import records
 from tests.fixtures.records import SECOND_NS, changed
 

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from phasewatt import codec, messages
 from phasewatt.errors import RecordRejected
-from phasewatt.records import Event, HostFacts, Kind, Phase, PhaseRun, Series, Telemetry, Trace, Trial
+from phasewatt.hosts import HostFacts
+from phasewatt.records import Event, Kind, Phase, PhaseRun, Trial
+from phasewatt.traces import Series, Telemetry, Trace
 from tests.fixtures import records, strategies
 
 RECORDS = [Trial, Trace, Telemetry, Event, HostFacts]

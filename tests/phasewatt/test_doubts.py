@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from phasewatt import doubts, throttling
-from phasewatt.records import Channel, Phase
+from phasewatt.records import Phase
+from phasewatt.traces import Channel
 from tests.fixtures.records import changed, channel, phase_run, trace
 from tests.fixtures.waveforms import every
 

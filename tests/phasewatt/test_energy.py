@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import pytest
 
 from phasewatt import energy
-from phasewatt.records import Channel, Phase, PhaseEnergy, PhaseRun, Reading, Scope, Trace
+from phasewatt.records import Phase, PhaseEnergy, PhaseRun, Reading, Scope
+from phasewatt.traces import Channel, Trace
 from tests.fixtures import h200_trace
 from tests.fixtures.records import SECOND_NS, changed, channel, phase_run, trace
 from tests.fixtures.waveforms import Waveform, dithered, every, held, ramp, ramp_j, sensor_card

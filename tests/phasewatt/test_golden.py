@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from phasewatt import codec
-from phasewatt.records import Architecture, Channel, Outcome, Phase, Reading, Scope
+from phasewatt.records import Architecture, Outcome, Phase, Reading, Scope
+from phasewatt.traces import Channel
 from tests.fixtures import golden
 
 SCHEMAS = range(1, codec.SCHEMA + 1)

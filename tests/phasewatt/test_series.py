@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phasewatt import codec, series
-from phasewatt.records import Series
+from phasewatt.traces import Series
 
 SCALES = st.sampled_from([1.0, 1e-3, 1e-6, 0.4])
 VALUES = st.lists(st.none() | st.floats(-1e6, 1e6, allow_nan=False))

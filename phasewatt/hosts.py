@@ -1,0 +1,49 @@
+"""What a host is and what it can measure, as it tells of itself."""
+
+from __future__ import annotations
+
+import msgspec
+
+from phasewatt.records import Count, Identifier, Label, Positive, Record, Text
+from phasewatt.traces import Channel
+
+
+class GpuFacts(Record, frozen=True):
+    """One GPU as its driver names it."""
+
+    index: Count
+    name: Label
+    uuid: Label | None
+    memory_bytes: Count | None
+    power_limit_w: float | None
+
+
+class SensorFacts(Record, frozen=True):
+    """A meter that was tried on a host, and what it said."""
+
+    meter: Label
+    usable: bool
+    reason: Text  # what it reads, or why it cannot
+    channels: tuple[Channel, ...] = ()
+
+
+class HostFacts(Record, frozen=True):
+    """A host and what it can measure."""
+
+    device: Identifier
+    hostname: Label
+    model: Label | None  # board or machine as its firmware names it
+    architecture: Label  # x86_64, aarch64
+    operating_system: Label
+    kernel: Label
+    python: Label
+    agent_version: Label
+    cpu_model: Label | None
+    cpu_count: Positive
+    memory_bytes: Positive
+    boot_id: Label
+    gpus: tuple[GpuFacts, ...] = ()
+    sensors: tuple[SensorFacts, ...] = ()
+    versions: dict[str, Label] = msgspec.field(default_factory=dict)  # "driver", "l4t", "jetpack"
+    module: Label | None = None  # of a Jetson, such as "Jetson AGX Orin 64GB"
+    carrier: Label | None = None  # the board that it sits on
