@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?=
 PYTEST_FLAGS ?=
+WORKERS ?= 3
 MATRIX_FLAGS ?=
 DEMO_FLAGS ?=
 KILLS ?= 1000
@@ -17,14 +18,14 @@ CHECKED := phasewatt agent collector deploy benchmarks tools tests setup.py
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
-	@echo "Options: PYTHON=/path/to/python3 (3.10 to 3.13), PYTEST_FLAGS='-k energy', DEMO_FLAGS, KILLS and SEED of test-faults"
+	@echo "Options: PYTHON=/path/to/python3 (3.10 to 3.13), PYTEST_FLAGS='-k energy', WORKERS (tests at a time), DEMO_FLAGS, KILLS and SEED of test-faults"
 
 demo: $(VENV)/.installed  ## measure this machine, ship it over MQTT, compare, and write report.html
 	@$(BIN)/python deploy/demo.py $(DEMO_FLAGS)
 
 test: $(VENV)/.installed  ## every test that this machine can run
 	@sh tools/system_packages.sh mosquitto
-	@$(BIN)/python -m pytest -m "not gpu and not jetson" $(PYTEST_FLAGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not gpu and not jetson" $(PYTEST_FLAGS)
 
 test-faults: $(VENV)/.installed  ## kill broker, collector and boards over and over: is anything lost, or stored twice?
 	@sh tools/system_packages.sh mosquitto

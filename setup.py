@@ -49,6 +49,7 @@ EXTRAS = {
         "mypy>=1.15,<3",
         "pytest>=8.2,<10",
         "pytest-timeout>=2.3,<3",
+        "pytest-xdist>=3.6,<4",
         "ruff>=0.12,<0.18",
         "setuptools>=77",
         "types-psutil",

@@ -35,8 +35,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--every", action="store_true", help="a missing Python fails, and so does a skip but torch's")
     parser.add_argument("--only", metavar="3.N", help="this Python alone")
+    parser.add_argument(
+        "--others", action="store_true", help="but the Python of this environment: `make test` runs on it"
+    )
     arguments = parser.parse_args()
-    versions = [arguments.only] if arguments.only else [f"3.{minor}" for minor in MINORS]
+    own = f"3.{sys.version_info.minor}" if arguments.others else None
+    versions = [arguments.only] if arguments.only else [f"3.{minor}" for minor in MINORS if f"3.{minor}" != own]
     wheel = build_wheel()
     with ThreadPoolExecutor(len(versions)) as pool:
         said = pool.map(lambda version: test_on(version, wheel, arguments.every), versions)
