@@ -34,6 +34,7 @@ COMMANDS = {
     "devices": Command("collector.commands.devices", "list the boards and how they are", json=True),
     "trials": Command("collector.commands.trials", "list the trials", json=True),
     "compare": Command("collector.commands.compare", "compare trials of the same work", json=True),
+    "predict": Command("collector.commands.predict", "say what a workload that was never run would take", json=True),
     "report": Command("collector.commands.report", "write a comparison as a document"),
     "import": Command("collector.commands.import_", "store what an export file holds"),
     "export": Command("collector.commands.export", "write the records to a file"),

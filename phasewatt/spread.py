@@ -20,6 +20,11 @@ _COSINES = 0.4  # times n to 2/3. Source: as above, section 4
 _T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179)  # Student, 1 to 12
 
 
+def student_975(freedom: int) -> float:
+    """The 97.5th percentile of Student's t; above 12 degrees of freedom that of 12, which is a little too wide."""
+    return _T_975[min(freedom, len(_T_975)) - 1]
+
+
 class Trend(NamedTuple):
     """The slope of values over time, per unit of time, and what is left when slope and bend are taken out."""
 
@@ -52,7 +57,7 @@ def half_width(residuals: Sequence[float], averaged_share: float = 0.0) -> float
     cosines = max(_LEAST_COSINES, min(_MOST_COSINES, usual, passed))
     first = TREND_ORDER + 1  # lower ones went with the trend
     found = [_cosine(residuals, order) for order in range(first, first + cosines)]
-    return _T_975[cosines - 1] * math.sqrt(math.fsum(part * part for part in found) / cosines)
+    return student_975(cosines) * math.sqrt(math.fsum(part * part for part in found) / cosines)
 
 
 def _cosine(values: Sequence[float], order: int) -> float:

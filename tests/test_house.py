@@ -12,7 +12,15 @@ from tests.fixtures.house import Rule, calls, read, violations, within
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("phasewatt", "agent", "collector")
-PURE = ("phasewatt", "collector.pairing", "collector.stats", "collector.compare", "collector.findings")
+PURE = (
+    "phasewatt",
+    "collector.pairing",
+    "collector.stats",
+    "collector.compare",
+    "collector.findings",
+    "collector.fitting",
+    "collector.prediction",
+)
 DAEMON = (
     *("agent.app", "agent.commands", "agent.station", "agent.link", "agent.outbox", "agent.telemetry"),
     *("agent.sampler", "agent.meters", "agent.runner"),

@@ -1,0 +1,231 @@
+"""What a workload that was never run would take, from the trials of one device under one set of conditions. Pure.
+
+Prefill is fitted over the tokens of a batch and over the pairs that attention works on, decode steps over the batch and
+over the tokens in its cache; time on the host, and the energy of the power scope that most trials have.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from collector.conditions import GroupKey, group_of, in_order, labels, printable
+from collector.fitting import LEAST_LENGTHS, Fit, Point, fit
+from collector.scopes import NEAREST
+from collector.stored import StoredTrial
+from phasewatt.records import Architecture, Outcome, Phase, PhaseEnergy, PhaseRun, Record, Scope, Trial
+
+_MINE = (Phase.PREFILL, Phase.DECODE)
+
+
+class Asked(NamedTuple):
+    """A workload."""
+
+    prompt_tokens: int
+    output_tokens: int
+    batch: int = 1
+
+
+class Estimate(Record, frozen=True):
+    """A predicted value with its interval of 95 %, or the reason for none."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+
+class Fitted(Record, frozen=True):
+    """One fit: of what, by which formula, and how far off it is at lengths that it was not shown."""
+
+    subject: str  # "prefill time"
+    unit: str
+    formula: str
+    lengths: tuple[int, ...]
+    left_out_errors: dict[str, float]  # relative, by length
+    half_width: float  # relative
+    r2: float
+
+
+class Forecast(Record, frozen=True):
+    """What one group of trials says of a workload."""
+
+    group: str
+    model: str
+    trials: int
+    ttft_s: Estimate
+    duration_s: Estimate
+    energy_j: Estimate  # of all sequences of the batch together
+    scope: Scope | None
+    fits: tuple[Fitted, ...]
+    remarks: tuple[str, ...]  # where it extrapolates, and what weakens it
+
+
+class _Family(NamedTuple):
+    """Trials that one set of fits is made of."""
+
+    key: GroupKey
+    shape: Architecture
+
+
+def forecasts(trials: Iterable[StoredTrial], asked: Asked) -> tuple[Forecast, ...]:
+    """A forecast of each device, set of conditions and model that has a trial that went well."""
+    families: defaultdict[_Family, list[Trial]] = defaultdict(list)
+    for stored in trials:
+        if stored.trial.outcome is Outcome.OK and stored.trial.work is not None:
+            shape = stored.trial.work.task.architecture
+            families[_Family(group_of(stored, across=True), shape)].append(stored.trial)
+    keys = in_order({family.key for family in families})
+    named = labels(keys)
+    ordered = sorted(families, key=lambda family: (keys.index(family.key), family.shape.name))
+    return tuple(_forecast(named[family.key], family.shape, families[family], asked) for family in ordered)
+
+
+def _forecast(label: str, shape: Architecture, trials: Sequence[Trial], asked: Asked) -> Forecast:
+    times = {phase: _Fits(_points(trials, phase, _seconds)) for phase in _MINE}
+    scope = _scope(trials)
+    joules = {phase: _Fits(_points(trials, phase, lambda trial, run: _joules(trial, run, scope))) for phase in _MINE}
+    steps = asked.output_tokens - 1
+    fits = [
+        *(_shown(f"{phase.value} time", "s", phase, times[phase]) for phase in _MINE),
+        *(_shown(f"{phase.value} energy", "J", phase, joules[phase]) for phase in _MINE),
+    ]
+    return Forecast(
+        group=label,
+        model=printable(shape.name),
+        trials=len(trials),
+        ttft_s=_sum(times, asked, 0),
+        duration_s=_sum(times, asked, steps),
+        energy_j=_sum(joules, asked, steps) if scope else Estimate(None, reason="no trial here has energy"),
+        scope=scope,
+        fits=tuple(each for each in fits if each is not None),
+        remarks=tuple(_remarks(trials, times, asked, shape)),
+    )
+
+
+class _Fits:
+    """The fit of one phase, or the reason for none."""
+
+    def __init__(self, points: Sequence[Point]) -> None:
+        self.lengths = tuple(sorted({point.length for point in points}))
+        self.fit: Fit | None = fit(points)
+
+    @property
+    def reason(self) -> str:
+        return f"needs {LEAST_LENGTHS} lengths, measured here: {', '.join(map(str, self.lengths)) or 'none'}"
+
+
+def _sum(fits: Mapping[Phase, _Fits], asked: Asked, steps: int) -> Estimate:
+    """A prefill and `steps` decode steps; their errors are taken to go the same way."""
+    prefill, decode = fits[Phase.PREFILL], fits[Phase.DECODE]
+    if prefill.fit is None:
+        return Estimate(None, reason=f"prefill: {prefill.reason}")
+    if steps and decode.fit is None:
+        return Estimate(None, reason=f"decode: {decode.reason}")
+    value = prefill.fit.curve.at(_prefill_terms(asked.batch, asked.prompt_tokens))
+    half_width = value * prefill.fit.half_width
+    if steps and decode.fit is not None:
+        depths = range(asked.prompt_tokens, asked.prompt_tokens + steps)
+        decoded = sum(decode.fit.curve.at(_decode_terms(asked.batch, depth)) for depth in depths)
+        value, half_width = value + decoded, half_width + decoded * decode.fit.half_width
+    return Estimate(value, max(0.0, value - half_width), value + half_width)
+
+
+def _points(trials: Iterable[Trial], phase: Phase, value: Callable[[Trial, PhaseRun], float | None]) -> list[Point]:
+    found = []
+    for trial in trials:
+        run = trial.run_of(phase)
+        if run is None or run.window is None or trial.work is None:
+            continue
+        measured = value(trial, run)
+        if measured is None or measured <= 0:
+            continue
+        batch = trial.work.task.batch
+        if phase is Phase.PREFILL:
+            found.append(Point(_prefill_terms(batch, run.kv_end), measured, run.kv_end))
+        else:
+            middle = (run.kv_start + run.kv_end - 1) / 2
+            found.append(Point(_decode_terms(batch, middle), measured / (run.kv_end - run.kv_start), run.kv_start))
+    return found
+
+
+def _prefill_terms(batch: int, tokens: int) -> tuple[float, ...]:
+    return (batch * tokens, batch * tokens**2)
+
+
+def _decode_terms(batch: int, depth: float) -> tuple[float, ...]:
+    return (batch, batch * depth)
+
+
+def _seconds(trial: Trial, run: PhaseRun) -> float:
+    return statistics.median(span.duration_s for span in run.spans())
+
+
+def _joules(trial: Trial, run: PhaseRun, scope: Scope | None) -> float | None:
+    """Gross energy of one repetition."""
+    found = _energy(trial, run.phase, scope)
+    return None if found is None or found.energy_j is None else found.energy_j / max(1, found.repetitions)
+
+
+def _energy(trial: Trial, phase: Phase, scope: Scope | None) -> PhaseEnergy | None:
+    return next((each for each in trial.energy if each.phase is phase and each.scope is scope), None)
+
+
+def _scope(trials: Iterable[Trial]) -> Scope | None:
+    """The scope that most trials have energy on; of equals the one nearest to the processor's module."""
+    known = Counter(
+        scope
+        for trial in trials
+        for scope in {each.scope for each in trial.energy if each.energy_j is not None and each.phase in _MINE}
+    )
+    return max(NEAREST, key=lambda scope: known[scope]) if any(known[scope] for scope in NEAREST) else None
+
+
+def _shown(subject: str, unit: str, phase: Phase, made: _Fits) -> Fitted | None:
+    if made.fit is None:
+        return None
+    return Fitted(
+        subject=subject,
+        unit=unit,
+        formula=_formula(made.fit, _TERMS[phase]),
+        lengths=made.lengths,
+        left_out_errors={str(length): error for length, error in made.fit.errors.items()},
+        half_width=made.fit.half_width,
+        r2=made.fit.r2,
+    )
+
+
+_TERMS = {Phase.PREFILL: ("batch x n", "batch x n²"), Phase.DECODE: ("batch", "batch x depth")}
+
+
+def _formula(made: Fit, terms: Sequence[str]) -> str:
+    curve = made.curve
+    parts = [f"{curve.constant:.3g}"] if curve.constant else []
+    parts += [f"{slope:.3g} x {term}" for slope, term in zip(curve.slopes, terms, strict=True) if slope]
+    line = " + ".join(parts) or "0"
+    return line if curve.floor is None else f"max({curve.floor:.3g}, {line})"
+
+
+def _remarks(trials: Sequence[Trial], times: Mapping[Phase, _Fits], asked: Asked, shape: Architecture) -> Iterable[str]:
+    deepest = asked.prompt_tokens + max(0, asked.output_tokens - 2)
+    wanted = {
+        Phase.PREFILL: [_prefill_terms(asked.batch, asked.prompt_tokens)],
+        Phase.DECODE: [_decode_terms(asked.batch, depth) for depth in {asked.prompt_tokens, deepest}],
+    }
+    for phase in _MINE:
+        made = times[phase]
+        steps = phase is Phase.PREFILL or asked.output_tokens > 1
+        if made.fit is not None and steps and not all(made.fit.reaches(terms) for terms in wanted[phase]):
+            measured = f"{made.lengths[0]} to {made.lengths[-1]} tokens"
+            yield f"{phase.value} is extrapolated: measured with {measured}, batches {_batches(trials)}"
+    if deepest + 1 > shape.max_position:
+        yield f"{deepest + 1} tokens are more than the {shape.max_position} positions of {printable(shape.name)}"
+    unsettled = sum(not run.steady for trial in trials for run in trial.runs if run.phase in _MINE)
+    if unsettled:
+        yield f"{unsettled} of the windows that it rests on never settled"
+
+
+def _batches(trials: Iterable[Trial]) -> str:
+    return ", ".join(str(batch) for batch in sorted({trial.work.task.batch for trial in trials if trial.work}))
