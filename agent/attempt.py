@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import phasewatt
+from agent import cooling, sleeping
 from agent.bench import Placed
 from agent.cells import Cell, Measure
+from agent.course import Watch
 from agent.happenings import happenings
 from agent.host import Host, Observation, busy_cores
 from agent.sampler import Recording
@@ -16,7 +18,7 @@ from agent.stopping import Stop
 from phasewatt import codec, energy, identity
 from phasewatt.doubts import ALONE_CORES
 from phasewatt.phase_readings import phase_readings
-from phasewatt.records import Conditions, Kind, MemoryUse, Outcome, PhaseRun, Trial, Work
+from phasewatt.records import Conditions, Cooling, Course, Kind, MemoryUse, Outcome, PhaseRun, Trial, Work
 from phasewatt.traces import Trace
 
 _LOOK_S = 0.5
@@ -30,6 +32,9 @@ class Plan(NamedTuple):
     campaign: str
     suite: str
     measure: Measure
+    repeat: int = 1
+    place: int | None = None  # in the campaign's order
+    seed: int | None = None  # of that order
 
 
 class Finished(NamedTuple):
@@ -42,7 +47,15 @@ class Finished(NamedTuple):
 class Attempt:
     """What is known of a trial while it is being made."""
 
-    def __init__(self, host: Host, cell: Cell, plan: Plan, other_gpu_processes: int | None, stop: Stop) -> None:
+    def __init__(
+        self,
+        host: Host,
+        cell: Cell,
+        plan: Plan,
+        other_gpu_processes: int | None,
+        stop: Stop,
+        asleep_s: Callable[[], float | None] = sleeping.asleep_s,
+    ) -> None:
         self.cell = cell
         self.plan = plan
         self.placed: Placed | None = None
@@ -53,7 +66,12 @@ class Attempt:
         self.recording: Recording | None = None
         self.energy_reason: str | None = None
         self.said: Mapping[str, str] = {}  # by the meters, when those to read were chosen
+        self.course: Course | None = None
+        self._cooling: Cooling | None = None
         self._host = host
+        self._stop = stop
+        self._asleep_s = asleep_s
+        self._asleep = [("before its phases", asleep_s())]
         self._seen: list[Observation] = []
         self._started_unix_s = time.time()
         self._started_ns = time.monotonic_ns()
@@ -71,10 +89,32 @@ class Attempt:
         return self.placed.described.accelerator if self.placed is not None else self.cell.accelerator
 
     def observe(self) -> None:
-        """Note the state of the host."""
+        """Note the state of the host, and whether it slept."""
+        self._asleep.append((f"in {self.runs[-1].phase.value}" if self.runs else self._asleep[0][0], self._asleep_s()))
         if self.placed is not None:
+            self._look()
+
+    def cool(self, progress: Callable[[str], None]) -> None:
+        """Wait for the temperature that the suite asks for."""
+        measure = self.plan.measure
+        if measure.cool_to_c is not None and self.placed is not None:
             described = self.placed.described
-            self._seen.append(self._host.observe(described.accelerator, described.gpu_uuid))
+
+            def now_c() -> float | None:
+                return self._host.observe(described.accelerator, described.gpu_uuid).temperature_c
+
+            limit_c, patience_s = measure.cool_to_c, measure.cool_limit_s
+            self._cooling = cooling.cool(limit_c, patience_s, now_c, self._stop.pause, progress)
+
+    def watch(self) -> Watch:
+        """What looks at the host while phases run, as often as the suite asks for."""
+        return Watch(self._look, self.plan.measure.course_s)
+
+    def _look(self) -> Observation:
+        assert self.placed is not None  # the host is watched once it is known what does the work
+        seen = self._host.observe(self.placed.described.accelerator, self.placed.described.gpu_uuid)
+        self._seen.append(seen)
+        return seen
 
     def finished(self) -> Finished:
         """The trial as it stands."""
@@ -99,6 +139,10 @@ class Attempt:
             readings=phase_readings(traces, self.runs),
             traces=tuple(identity.record_id(Kind.TRACE, codec.encode(trace)) for trace in traces),
             meters=dict(self.said),
+            repeat=self.plan.repeat,
+            place=self.plan.place,
+            order_seed=self.plan.seed,
+            course=self.course,
         )
         return Finished(trial, traces)
 
@@ -141,6 +185,8 @@ class Attempt:
             throttled=_united(self._seen),
             marks=tuple(self._marks()),
             state=(first.state, last.state),
+            cooling=self._cooling,
+            slept_s=self._slept_s(),
         )
 
     def _versions(self, driver: str | None) -> dict[str, str]:
@@ -151,8 +197,20 @@ class Attempt:
         engine = self.placed is not None and self.placed.described.simulated
         return self._host.simulated or engine or (self.recording is not None and self.recording.simulated)
 
+    def _slept_s(self) -> float | None:
+        first, last = self._asleep[0][1], self._asleep[-1][1]
+        return None if first is None or last is None else round(max(0.0, last - first), 3)
+
+    def _sleeps(self) -> list[str]:
+        """A mark for each stretch in which the host was suspended."""
+        pairs = zip(self._asleep, self._asleep[1:], strict=False)
+        gone = [(where, after - before) for (_, before), (where, after) in pairs if before is not None and after]
+        return [f"the host slept for {s:.1f} s {where}" for where, s in gone if s > sleeping.NOTICED_S]
+
     def _marks(self) -> list[str]:
-        marks = []
+        marks = self._sleeps()
+        if self._cooling is not None and (hot := cooling.mark(self._cooling)) is not None:
+            marks.append(hot)
         if self._other_load > ALONE_CORES:
             marks.append(f"not alone: others kept {self._other_load:.1f} cores busy just before")
         if self._other_processes:

@@ -86,7 +86,7 @@ class Bench:
         return None if self._worker is None else self._worker.pid
 
     def _describe(self, cell: Cell) -> Described:
-        key = (cell.engine, cell.model, cell.weights, cell.dtype, cell.attention, cell.accelerator)
+        key = cell.load_key
         if key != self._key or self._described is None:
             self.clear()
             self._progress(f"starting engine {cell.engine}")

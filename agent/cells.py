@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 from agent import engines, models
 from phasewatt import settings
 from phasewatt.errors import ConfigInvalid
+from phasewatt.records import Phase
 from phasewatt.window_energy import WIDE_SHARE
 
 Positive = Annotated[int, Meta(ge=1, le=2**31)]
@@ -24,7 +25,13 @@ _PLAIN = r"^[^\x00-\x1f\x7f-\x9f]*\Z"  # what a terminal would obey has no place
 WEIGHTS = ("random", "path", "hub")
 MAX_CELLS = 1000
 MAX_LABEL = 256  # of a cell in a trial
+ALL_PHASES = "prefill, decode, request"
+_LIKE_PHASES = r"^(prefill|decode|request)(, *(prefill|decode|request))*\Z"
+_OF_ONE_PROMPT = frozenset({"prompt_tokens", "output_tokens", "batch", "threads", "prompt_seed", "phases"})
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=_PLAIN)]
+
+
+_ALL = (Phase.PREFILL, Phase.DECODE, Phase.REQUEST)
 
 
 class Measure(Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,6 +49,10 @@ class Measure(Struct, frozen=True, forbid_unknown_fields=True):
     rate_hz: Annotated[float, Meta(gt=0, le=100)] = 20.0
     energy_target: Annotated[float, Meta(gt=0, le=1)] = WIDE_SHARE  # a window grows until its energy is so sure ...
     longest_window_s: Seconds = 30.0  # ... at most to this
+    repeats: Annotated[int, Meta(ge=1, le=100)] = 1  # of every cell, the cells between them
+    cool_to_c: Annotated[float, Meta(gt=0, le=150)] | None = None  # a cell waits until the processor is no hotter ...
+    cool_limit_s: Seconds = 120.0  # ... at most so long; then the trial is marked
+    course_s: Seconds = 0.0  # between two looks at clock and temperature while phases run; 0: none
 
 
 class Cell(Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,6 +70,7 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
     batch: Positive = 1
     threads: Positive | None = None
     prompt_seed: Annotated[int, Meta(ge=0)] = 1
+    phases: Annotated[str, Meta(pattern=_LIKE_PHASES)] = ALL_PHASES  # which of them are measured
 
     @property
     def label(self) -> str:
@@ -67,7 +79,20 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
         threads = "" if self.threads is None else f" threads={self.threads}"
         work = f"{model} {self.dtype} batch={self.batch} {self.prompt_tokens}/{self.output_tokens}"
         how = f"{self.engine} {self.mode} {self.attention} {self.accelerator}"
-        return f"{work} {how}{threads} seed={self.prompt_seed}"
+        phases = "" if self.measured == _ALL else f" {'+'.join(phase.value for phase in self.measured)} only"
+        return f"{work} {how}{threads} seed={self.prompt_seed}{phases}"
+
+    @property
+    def measured(self) -> tuple[Phase, ...]:
+        """The phases that are measured, in the order in which they come."""
+        asked = {name.strip() for name in self.phases.split(",")}
+        return tuple(phase for phase in _ALL if phase.value in asked)
+
+    @property
+    def load_key(self) -> tuple[str, ...]:
+        """What cells must share to be measured on one loaded model."""
+        named = (name for name in self.__struct_fields__ if name not in _OF_ONE_PROMPT)
+        return tuple(f"{name}={getattr(self, name)}" for name in named)
 
 
 class Suite(Struct, frozen=True):
@@ -77,6 +102,7 @@ class Suite(Struct, frozen=True):
     about: str
     measure: Measure
     cells: tuple[Cell, ...]
+    seed: int = 1  # of the order in which they are measured
 
     @property
     def digest(self) -> str:
@@ -92,6 +118,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
     cells: Annotated[list[dict[str, Any]], Meta(min_length=1)]
     measure: Measure = Measure()
     defaults: dict[str, Any] = {}
+    seed: Annotated[int, Meta(ge=0, le=2**31)] = 1
 
 
 def shipped() -> dict[str, Suite]:
@@ -141,7 +168,9 @@ def parse(name: str, text: str, overrides: Mapping[str, Any], origin: str) -> Su
         raise ConfigInvalid(f"{origin}: no cell is left: an empty list sweeps nothing")
     for cell in cells:
         _check(cell)
-    return Suite(name=name, about=file.about, measure=file.measure, cells=tuple(dict.fromkeys(cells)))
+    return Suite(
+        name=name, about=file.about, measure=file.measure, cells=tuple(dict.fromkeys(cells)), seed=file.seed
+    )
 
 
 def _check(cell: Cell) -> None:

@@ -15,12 +15,11 @@ from agent.company import Company
 from agent.host import Host
 from agent.orders import MeasureMemory, Memory, Profile, Profiled
 from agent.sampler import Sampler
+from agent.sleeping import asleep_s
 from agent.stopping import Stop
 from agent.windows import MARGIN_S, Windows, shape_of
 from phasewatt.errors import DoesNotFit, EngineFailed, MeterUnavailable
 from phasewatt.records import Outcome, Phase, PhaseRun
-
-_PHASES = (Phase.PREFILL, Phase.DECODE, Phase.REQUEST)
 
 
 class Metering(NamedTuple):
@@ -36,13 +35,20 @@ class Runner:
     """Measures cells, one after another."""
 
     def __init__(
-        self, host: Host, bench: Bench, metering: Metering, stop: Stop, progress: Callable[[str], None]
+        self,
+        host: Host,
+        bench: Bench,
+        metering: Metering,
+        stop: Stop,
+        progress: Callable[[str], None],
+        slept_s: Callable[[], float | None] = asleep_s,
     ) -> None:
         self._host = host
         self._stop = stop
         self._bench = bench
         self._metering = metering
         self._progress = progress
+        self._slept_s = slept_s
 
     def run(self, cell: Cell, plan: Plan) -> Finished:
         """The trial of `cell`: measured, or failed or skipped with its reason.
@@ -50,10 +56,11 @@ class Runner:
         Raises:
             Stopped: asked to end; the cell is not finished.
         """
-        attempt = Attempt(self._host, cell, plan, self._other_gpu_processes(), self._stop)
+        attempt = Attempt(self._host, cell, plan, self._other_gpu_processes(), self._stop, self._slept_s)
         attempt.said = self._metering.said
         try:
             attempt.placed = self._bench.place(cell)
+            attempt.cool(self._progress)
             self._measure(attempt)
         except EngineFailed as error:
             attempt.outcome = Outcome.SKIPPED if isinstance(error, DoesNotFit) else Outcome.FAILED
@@ -78,9 +85,11 @@ class Runner:
         try:
             if sampler is not None:
                 attempt.runs.append(windows.idle())
-            for phase in _PHASES:
-                attempt.runs.append(windows.phase(phase, shape_of(phase, attempt.cell, attempt.plan.measure)))
-                attempt.observe()
+            with attempt.watch() as watch:
+                for phase in attempt.cell.measured:
+                    attempt.runs.append(windows.phase(phase, shape_of(phase, attempt.cell, attempt.plan.measure)))
+                    attempt.observe()
+            attempt.course = watch.course
         finally:
             attempt.recording = None if sampler is None else sampler.stop()
         attempt.memory = self._bench.ask(MeasureMemory(), Memory, MARGIN_S).use

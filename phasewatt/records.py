@@ -161,6 +161,23 @@ class HostState(Record, frozen=True):
     swap_used_bytes: Count | None = None
 
 
+class Cooling(Record, frozen=True):
+    """What a trial waited for before it began: a processor no hotter than `limit_c`."""
+
+    limit_c: float
+    temperature_c: float | None  # when it began; None: no sensor answered, and it did not wait
+    waited_s: NotNegative
+
+
+class Course(Record, frozen=True):
+    """Clock and temperature of the processor while phases ran, in columns."""
+
+    at_ns: tuple[Nanoseconds, ...] = ()
+    clock_hz: tuple[Count | None, ...] = ()
+    temperature_c: tuple[float | None, ...] = ()
+    throttled: tuple[bool | None, ...] = ()  # whether something held it back then; None: this host does not tell
+
+
 class Conditions(Record, frozen=True):
     """How a trial was run: settings first, then what was observed meanwhile."""
 
@@ -188,6 +205,8 @@ class Conditions(Record, frozen=True):
     marks: tuple[Label, ...] = ()  # what a reader must know, such as "not alone: 1.3 cores busy"
     power_mode_id: Count | None = None  # ids and names of modes differ by module
     state: tuple[HostState | None, HostState | None] = (None, None)  # before, after
+    cooling: Cooling | None = None  # None: nothing was waited for
+    slept_s: float | None = None  # of the host, suspended meanwhile; None: its clocks do not tell
 
 
 class Span(Record, frozen=True):
@@ -324,6 +343,10 @@ class Trial(Record, frozen=True):
     readings: tuple[PhaseReading, ...] = ()  # clocks and utilisation, phase by phase
     traces: tuple[Label, ...] = ()  # record ids, in order
     meters: dict[Label, Text] = {}  # what each said when the ones to read were chosen
+    repeat: Positive = 1  # of its cell in its campaign
+    place: Positive | None = None  # in the order of its campaign, which ...
+    order_seed: Count | None = None  # ... was drawn from this
+    course: Course | None = None  # None: not watched
 
     def run_of(self, phase: Phase) -> PhaseRun | None:
         """The repetitions of `phase`, or None if it was not run."""
