@@ -32,7 +32,7 @@ COMMANDS = {
     "serve": Command("agent.commands.serve", "run as a daemon: telemetry, delivery, and suites on demand"),
     "meters": Command("agent.commands.meters", "show the power sensors of this host; find out how they behave"),
     "simulate": Command("agent.commands.simulate", "play a Jetson in a folder, for trying things out without one"),
-    "suites": Command("agent.commands.suites", "list the suites, or the cells of one"),
+    "suites": Command("agent.commands.suites", "list the suites, or show what one would do here"),
     "export": Command("agent.commands.export", "write what the outbox holds to a file, for carrying by hand"),
 }
 

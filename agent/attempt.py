@@ -42,6 +42,7 @@ class Finished(NamedTuple):
 
     trial: Trial
     traces: tuple[Trace, ...]
+    loading_s: float = 0.0  # of its time, spent on bringing the model into memory
 
 
 class Attempt:

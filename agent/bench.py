@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -40,6 +41,7 @@ class Bench:
         self._key: tuple[str, ...] = ()
         self._described: Described | None = None
         self._loaded: Loaded | None = None
+        self.loading_s = 0.0  # spent on engines and models so far
 
     def place(self, cell: Cell) -> Placed:
         """Load the model and set the prompt of `cell`.
@@ -48,10 +50,12 @@ class Bench:
             EngineFailed: the engine cannot do it.
             DoesNotFit: it needs more memory or positions than there are; both figures are given.
         """
+        began_s = time.monotonic()
         described = self._describe(cell)
         _check_fit(_task(cell, described, ""), cell.dtype, described)
         task = _task(cell, described, _prompt_digest(cell, described.architecture.vocab_size))
         loaded = self._load(cell, described)
+        self.loading_s += time.monotonic() - began_s
         self._progress("setting the prompt")
         order = Prompt(seed=cell.prompt_seed, batch=cell.batch, tokens=cell.prompt_tokens, threads=cell.threads)
         ready = self.ask(order, Ready, _PROMPT_S)
@@ -125,13 +129,18 @@ def _task(cell: Cell, described: Described, prompt_digest: str) -> Task:
     )
 
 
+def needed_bytes(task: Task, dtype: str) -> int:
+    """Memory that a task needs at least, the engine's own included."""
+    return roofline.needed_bytes(task, dtype) + _RESERVE_BYTES
+
+
 def _check_fit(task: Task, dtype: str, described: Described) -> None:
     """Raise DoesNotFit, with both figures, before anything is loaded."""
     shape = task.architecture
     length = task.prompt_tokens + task.output_tokens
     if length > shape.max_position:
         raise DoesNotFit(f"{length} tokens are more than the {shape.max_position} positions of {shape.name}")
-    needed = roofline.needed_bytes(task, dtype) + _RESERVE_BYTES
+    needed = needed_bytes(task, dtype)
     free = described.memory_free_bytes
     if free is not None and needed > free:
         raise DoesNotFit(

@@ -168,9 +168,7 @@ def parse(name: str, text: str, overrides: Mapping[str, Any], origin: str) -> Su
         raise ConfigInvalid(f"{origin}: no cell is left: an empty list sweeps nothing")
     for cell in cells:
         _check(cell)
-    return Suite(
-        name=name, about=file.about, measure=file.measure, cells=tuple(dict.fromkeys(cells)), seed=file.seed
-    )
+    return Suite(name=name, about=file.about, measure=file.measure, cells=tuple(dict.fromkeys(cells)), seed=file.seed)
 
 
 def _check(cell: Cell) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from agent.cells import Suite
-from agent.measuring import AnyReport, Broken, Ended, Tell
+from agent.measuring import AnyReport, Broken, Ended, OutOfTime, Tell
 from agent.stopping import Stop
 from phasewatt.errors import PhasewattError, StateBusy, StoreUnavailable
 
@@ -34,6 +34,7 @@ class RunRequest(Struct, frozen=True):
 
     suite: Suite
     fresh: bool
+    for_s: float | None = None  # measure so long at most
 
 
 Execute = Callable[[RunRequest, Tell, Stop], None]
@@ -174,7 +175,7 @@ def _reports(connection: socket.socket, stop: Stop) -> Iterator[AnyReport]:
                 yield Broken(message="the daemon is of another version: restart it", exit_code=1)
                 return
             yield report
-            if isinstance(report, Ended | Broken):
+            if isinstance(report, Ended | OutOfTime | Broken):
                 return
 
 

@@ -93,6 +93,10 @@ class Gpus:
         """Memory in use on the GPU that works."""
         return self._of_working(lambda device: int(self._nvml.nvmlDeviceGetMemoryInfo(device).used))
 
+    def memory_free_bytes(self) -> int | None:
+        """Memory that is free on the GPU that works."""
+        return self._of_working(lambda device: int(self._nvml.nvmlDeviceGetMemoryInfo(device).free))
+
     def processes(self, besides: int | None = None, is_working: bool = False) -> int | None:
         """Compute processes on all GPUs, not counting process id `besides`.
 

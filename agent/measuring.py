@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -12,14 +14,19 @@ from agent.attempt import Finished, Plan
 from agent.campaigns import Campaigns
 from agent.cells import Suite
 from agent.outbox import OutboxFull
+from agent.pace import Pace, in_words
 from agent.runner import Runner
 from agent.scopes import own_scope
-from phasewatt.errors import RecordRejected
+from agent.sequence import Turn, sequence
+from agent.stopping import Until
+from agent.sweeps import optimum_lines
+from phasewatt import course
+from phasewatt.errors import RecordRejected, Stopped
 from phasewatt.metrics import METRICS, Context
 from phasewatt.records import Outcome, Scope, Trial
 
 _FULL_DISK_S = 10.0  # between attempts
-_FIGURES = ("ttft", "tpot", "prefill_rate", "decode_rate", "decode_token_energy")
+_FIGURES = ("ttft", "tpot", "prefill_rate", "decode_rate", "decode_token_energy", "request_token_energy")
 
 
 class Report(Struct, frozen=True, tag=True, kw_only=True):
@@ -32,6 +39,8 @@ class Begun(Report, frozen=True):
     campaign: str
     cells: int
     done_before: int
+    seed: int | None = None  # of the order
+    left_s: float | None = None  # expected; None: not estimated
 
 
 class Stage(Report, frozen=True):
@@ -44,6 +53,8 @@ class CellBegun(Report, frozen=True):
     """A cell is next."""
 
     label: str
+    repeat: int = 1
+    left_s: float | None = None  # expected of all that is left, this one included
 
 
 class CellDone(Report, frozen=True):
@@ -57,12 +68,25 @@ class CellDone(Report, frozen=True):
     figures: dict[str, float | None]  # medians of a few metrics, for a first look
     energy_reason: str | None
     marks: tuple[str, ...]
+    repeat: int = 1
+    took_s: float | None = None  # without loading the model
+    notes: tuple[str, ...] = ()  # how it went over time, where it was watched
 
 
 class Ended(Report, frozen=True):
     """All cells are done."""
 
     campaign: str
+    optima: tuple[str, ...] = ()  # of what was swept, in words
+
+
+class OutOfTime(Report, frozen=True):
+    """The slice is over, or nothing that is left fits into it; the next run goes on with the rest."""
+
+    campaign: str
+    left: int  # cells
+    left_s: float  # expected
+    message: str
 
 
 class Broken(Report, frozen=True):
@@ -72,43 +96,117 @@ class Broken(Report, frozen=True):
     exit_code: int
 
 
-AnyReport = Begun | Stage | CellBegun | CellDone | Ended | Broken
+AnyReport = Begun | Stage | CellBegun | CellDone | Ended | OutOfTime | Broken
 Tell = Callable[[AnyReport], None]
 
 
-def run_suite(
-    suite: Suite, runner: Runner, campaigns: Campaigns, fresh: bool, tell: Tell, pause: Callable[[float], None]
-) -> None:
-    """Measure every cell of `suite` that its open campaign lacks; `fresh` begins a new campaign.
+class Means(NamedTuple):
+    """What a suite is run by."""
+
+    runner: Runner
+    campaigns: Campaigns
+    pace: Pace
+    tell: Tell
+    pause: Callable[[float], None]
+    until: Until | None = None  # None: as long as it takes
+
+
+def run_suite(suite: Suite, fresh: bool, means: Means) -> None:
+    """Measure every turn of `suite` that its open campaign lacks; `fresh` begins a new campaign.
+
+    With `until`, no cell begins that would not end in time, and one that is not done by then is dropped.
 
     Raises:
         Stopped: asked to end; what was finished is committed, and the next run goes on from there.
     """
+    campaigns = means.campaigns
     campaign = None if fresh else campaigns.open_campaign(suite.digest)
     campaign = campaign or campaigns.start_campaign(suite.digest)
+    turns = sequence(suite)
     done = campaigns.cells_done(campaign)
-    tell(Begun(campaign=campaign, cells=len(suite.cells), done_before=len(done)))
-    plan = Plan(campaign, suite.name, suite.measure)
-    for cell in suite.cells:
-        if cell.label in done:
-            continue
-        tell(CellBegun(label=cell.label))
-        finished = runner.run(cell, plan)
-        _commit(finished, campaigns, tell, pause)
-        tell(_summary(finished.trial))
+    missing = [turn for turn in turns if turn.name not in done]
+    left_s = means.pace.left_s(missing, ())
+    means.tell(
+        Begun(campaign=campaign, cells=len(turns), done_before=len(done), seed=suite.seed, left_s=round(left_s, 1))
+    )
+    finished = _run_turns(missing, Plan(campaign, suite.name, suite.measure, seed=suite.seed), means)
+    if len(finished) < len(missing):
+        return
     campaigns.close_campaign(campaign)
-    tell(Ended(campaign=campaign))
+    means.tell(Ended(campaign=campaign, optima=optimum_lines(finished)))
 
 
-def _commit(finished: Finished, campaigns: Campaigns, tell: Tell, pause: Callable[[float], None]) -> None:
+def _run_turns(missing: Sequence[Turn], plan: Plan, means: Means) -> list[tuple[Turn, CellDone]]:
+    """What became of the turns that could be run in time."""
+    left, finished = list(missing), list[tuple[Turn, CellDone]]()
+    loaded: tuple[str, ...] = ()
+    while left:
+        turn = _next(left, loaded, means)
+        if turn is None:
+            _tell_out_of_time(left, loaded, plan.campaign, means)
+            return finished
+        left_s = round(means.pace.left_s(left, loaded), 1)
+        means.tell(CellBegun(label=turn.cell.label, repeat=turn.repeat, left_s=left_s))
+        done = _run_turn(turn, plan, means)
+        if done is None:
+            _tell_out_of_time(left, (), plan.campaign, means)
+            return finished
+        finished.append((turn, done))
+        loaded = turn.cell.load_key if done.outcome is Outcome.OK else ()
+        left.remove(turn)
+    return finished
+
+
+def _next(left: Sequence[Turn], loaded: tuple[str, ...], means: Means) -> Turn | None:
+    """The next turn, of those that end in time."""
+    if means.until is None:
+        return left[0]
+    left_s = means.until.left_s
+    return next((turn for turn in left if means.pace.needed_s(turn.cell, loaded) <= left_s), None)
+
+
+def _run_turn(turn: Turn, plan: Plan, means: Means) -> CellDone | None:
+    """One turn, measured and committed; None: the time was over before it ended.
+
+    Raises:
+        Stopped: asked to end.
+    """
+    began_ns = time.monotonic_ns()
+    try:
+        finished = means.runner.run(turn.cell, plan._replace(repeat=turn.repeat, place=turn.place))
+    except Stopped:
+        if means.until is None or not means.until.is_over:
+            raise
+        means.pace.took(turn.cell, (time.monotonic_ns() - began_ns) * 1e-9, whole=False)
+        return None
+    took_s = (time.monotonic_ns() - began_ns) * 1e-9 - finished.loading_s
+    if finished.trial.outcome is Outcome.OK:
+        means.pace.took(turn.cell, took_s, finished.loading_s)
+    _commit(finished, turn.name, means)
+    done = _summary(finished, round(took_s, 1))
+    means.tell(done)
+    return done
+
+
+def _tell_out_of_time(left: Sequence[Turn], loaded: tuple[str, ...], campaign: str, means: Means) -> None:
+    shortest_s = min(means.pace.needed_s(turn.cell, loaded) for turn in left)
+    left_s = means.pace.left_s(left, ())
+    message = (
+        f"time is up: {len(left)} cells are left, {in_words(left_s)} in all; "
+        f"the shortest needs {in_words(shortest_s)} with its margin"
+    )
+    means.tell(OutOfTime(campaign=campaign, left=len(left), left_s=round(left_s, 1), message=message))
+
+
+def _commit(finished: Finished, name: str, means: Means) -> None:
     """Commit the trial with its traces; while the disk is full, hold on to them and try again."""
     trial = finished.trial
     while True:
         try:
-            campaigns.commit_cell(trial.campaign, trial.cell, trial.outcome, [trial, *finished.traces])
+            means.campaigns.commit_cell(trial.campaign, name, trial.outcome, [trial, *finished.traces])
         except OutboxFull as error:  # noqa: PERF203 - the loop is a retry
-            tell(Stage(text=f"waiting to store the finished cell: {error}"))
-            pause(_FULL_DISK_S)
+            means.tell(Stage(text=f"waiting to store the finished cell: {error}"))
+            means.pause(_FULL_DISK_S)
         except RecordRejected as error:
             finished = _refused(trial, str(error))
             trial = finished.trial
@@ -124,7 +222,8 @@ def _refused(trial: Trial, reason: str) -> Finished:
     return Finished(failed, ())
 
 
-def _summary(trial: Trial) -> CellDone:
+def _summary(finished: Finished, took_s: float) -> CellDone:
+    trial = finished.trial
     scope = own_scope(trial.conditions.accelerator, {energy.scope for energy in trial.energy})
     read = {name: METRICS[name].of(trial, Context(scope=scope)) for name in _FIGURES}
     return CellDone(
@@ -136,4 +235,7 @@ def _summary(trial: Trial) -> CellDone:
         figures={name: statistics.median(found.values) if found.values else None for name, found in read.items()},
         energy_reason=read["decode_token_energy"].reason if trial.outcome is Outcome.OK else None,
         marks=trial.conditions.marks,
+        repeat=trial.repeat,
+        took_s=took_s,
+        notes=tuple(course.in_words(trial, finished.traces)),
     )

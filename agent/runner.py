@@ -58,6 +58,7 @@ class Runner:
         """
         attempt = Attempt(self._host, cell, plan, self._other_gpu_processes(), self._stop, self._slept_s)
         attempt.said = self._metering.said
+        loading_before_s = self._bench.loading_s
         try:
             attempt.placed = self._bench.place(cell)
             attempt.cool(self._progress)
@@ -67,7 +68,7 @@ class Runner:
             attempt.reason = str(error)
             attempt.observe()  # before the engine's memory is free again
             self._bench.clear()
-        return attempt.finished()
+        return attempt.finished()._replace(loading_s=self._bench.loading_s - loading_before_s)
 
     def _measure(self, attempt: Attempt) -> None:
         """Every phase, metered if there is a meter; then, unmetered, the memory and the profile pass."""

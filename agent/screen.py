@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from agent.measuring import AnyReport, Begun, Broken, CellBegun, CellDone, Stage
+from agent.measuring import AnyReport, Begun, Broken, CellBegun, CellDone, Ended, OutOfTime, Stage
+from agent.pace import in_words
 from phasewatt.records import Outcome
 
 _COLUMNS = (
@@ -22,23 +23,26 @@ _COLUMNS = (
     ("decode_token_energy", "energy", 1.0, "J/tok"),
 )
 _STOPPED = 130
+_OUT_OF_TIME = 3
 
 
 class Screen:
     """For a person: a bar that says what is being done, then the table."""
 
-    def __init__(self, cells: int) -> None:
+    def __init__(self) -> None:
+        self.campaign: str | None = None
         self._console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[left]}"),
             TextColumn("[dim]{task.fields[stage]}"),
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._task: TaskID = self._progress.add_task("cells", total=cells, stage="")
+        self._task: TaskID = self._progress.add_task("cells", total=None, stage="", left="")
         self._done: list[CellDone] = []
         self._code = 0
         self._last_lines: list[str] = []
@@ -46,20 +50,27 @@ class Screen:
 
     def tell(self, report: AnyReport) -> None:
         """Show one report."""
-        if isinstance(report, Begun) and report.done_before:
-            self._progress.update(self._task, completed=report.done_before)
-            self._line(
-                f"going on with campaign {report.campaign}: {report.done_before} of {report.cells} cells are done"
-            )
+        if isinstance(report, Begun):
+            self._begun(report)
         elif isinstance(report, Stage):
             self._progress.update(self._task, stage=escape(report.text))
         elif isinstance(report, CellBegun):
-            self._line(f"measuring {report.label}")
+            self._progress.update(self._task, left=_left(report.left_s))
+            self._line(f"measuring {report.label}" + (f" #{report.repeat}" if report.repeat > 1 else ""))
         elif isinstance(report, CellDone):
             self._cell_done(report)
+        elif isinstance(report, Ended):
+            self._last_lines += report.optima
+        elif isinstance(report, OutOfTime):
+            self._code = _OUT_OF_TIME
+            self._last_lines.append(f"{report.message}; the same command goes on with them")
         elif isinstance(report, Broken):
             self._code = report.exit_code
             self._last_lines.append(f"phasewatt-agent: {report.message}")
+
+    def archived(self, message: str) -> None:
+        """What became of the archive."""
+        self._last_lines.append(message)
 
     def stopped(self, message: str) -> None:
         """The user ended it."""
@@ -88,9 +99,19 @@ class Screen:
         failed = any(cell.outcome is not Outcome.OK for cell in self._done)
         return self._code or int(failed)
 
+    def _begun(self, begun: Begun) -> None:
+        self.campaign = begun.campaign
+        self._progress.update(self._task, total=begun.cells, completed=begun.done_before, left=_left(begun.left_s))
+        if begun.done_before:
+            self._line(f"going on with campaign {begun.campaign}: {begun.done_before} of {begun.cells} cells are done")
+        if begun.left_s is not None:
+            self._line(f"{begun.cells - begun.done_before} cells, {in_words(begun.left_s)}")
+
     def _cell_done(self, cell: CellDone) -> None:
         self._done.append(cell)
         self._progress.advance(self._task)
+        for note in cell.notes:
+            self._line(note)
         for mark in cell.marks:
             self._line(f"note: {mark}")
         if cell.outcome is not Outcome.OK:
@@ -104,8 +125,12 @@ class JsonScreen:
     """For a program: one object at the end, on standard output; failures of cells also on standard error."""
 
     def __init__(self) -> None:
+        self.campaign: str | None = None
         self._reports: list[CellDone] = []
-        self._campaign: str | None = None
+        self._seed: int | None = None
+        self._optima: tuple[str, ...] = ()
+        self._left: OutOfTime | None = None
+        self._archive: str | None = None
         self._delivery: str | None = None
         self._stopped: str | None = None
         self._code = 0
@@ -113,14 +138,22 @@ class JsonScreen:
     def tell(self, report: AnyReport) -> None:
         """Keep what the object will hold."""
         if isinstance(report, Begun):
-            self._campaign = report.campaign
+            self.campaign, self._seed = report.campaign, report.seed
         elif isinstance(report, CellDone):
             self._reports.append(report)
             if report.outcome is not Outcome.OK:
                 print(f"phasewatt-agent: cell {report.outcome.value}: {report.reason}", file=sys.stderr)
+        elif isinstance(report, Ended):
+            self._optima = report.optima
+        elif isinstance(report, OutOfTime):
+            self._code, self._left = _OUT_OF_TIME, report
         elif isinstance(report, Broken):
             self._code = report.exit_code
             print(f"phasewatt-agent: {report.message}", file=sys.stderr)
+
+    def archived(self, message: str) -> None:
+        """What became of the archive."""
+        self._archive = message
 
     def stopped(self, message: str) -> None:
         """The user ended it."""
@@ -135,9 +168,13 @@ class JsonScreen:
         """Print the object."""
         content = {
             "schema": "run/0",
-            "campaign": self._campaign,
+            "campaign": self.campaign,
+            "seed": self._seed,
             "cells": msgspec.to_builtins(self._reports),
-            "stopped": self._stopped,
+            "optima": list(self._optima),
+            "left": None if self._left is None else {"cells": self._left.left, "expected_s": self._left.left_s},
+            "stopped": self._stopped if self._left is None else self._left.message,
+            "archive": self._archive,
             "delivery": self._delivery,
         }
         print(json.dumps(content, indent=2))
@@ -146,6 +183,10 @@ class JsonScreen:
         """0 if every cell of this run was measured."""
         failed = any(cell.outcome is not Outcome.OK for cell in self._reports)
         return self._code or int(failed)
+
+
+def _left(left_s: float | None) -> str:
+    return "" if left_s is None else f"{in_words(left_s)} left"
 
 
 def _table(cells: list[CellDone]) -> Table:

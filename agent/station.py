@@ -12,16 +12,19 @@ from agent.bench import Bench
 from agent.calibrating import Calibrated, Progress, calibrate_here
 from agent.campaigns import Campaigns
 from agent.cards import CardStore
+from agent.cells import Measure
 from agent.control import RunRequest, StateLock
+from agent.durations import Durations
 from agent.host import Host, device_id
 from agent.link import Link
 from agent.live import Audience
-from agent.measuring import Stage, Tell, run_suite
+from agent.measuring import Means, Stage, Tell, run_suite
 from agent.meters import NO_METER, asked_for
 from agent.outbox import Outbox
+from agent.pace import Pace, rates_of
 from agent.runner import Metering, Runner
 from agent.settings import Settings, broker_of
-from agent.stopping import Stop
+from agent.stopping import Stop, Until
 from agent.surveying import Surveyed, facts_of, survey
 from phasewatt import codec
 from phasewatt.errors import ConfigInvalid, MeterUnavailable, StoreUnavailable
@@ -52,6 +55,7 @@ class Station:
         calibrate: Calibrate = calibrate_here,
     ) -> None:
         broker = broker_of(settings.broker)
+        self._state = state
         with ExitStack() as undone:
             self._lock = undone.enter_context(closing(StateLock(state)))
             self.host = Host(device_id(state, settings.device), Path(settings.root))
@@ -88,6 +92,8 @@ class Station:
         Raises:
             Stopped: asked to end.
         """
+        until = None if request.for_s is None else Until(stop, request.for_s)
+        stop = until or stop
 
         def told(report: object) -> None:
             tell(report)  # type: ignore[arg-type]
@@ -101,9 +107,14 @@ class Station:
         bench = Bench(stop, stage)
         runner = Runner(self.host, bench, self._metering, stop, stage)
         try:
-            run_suite(request.suite, runner, self._campaigns, request.fresh, told, stop.pause)
+            means = Means(runner, self._campaigns, self._pace(request.suite.measure), told, stop.pause, until)
+            run_suite(request.suite, request.fresh, means)
         finally:
             bench.clear()
+
+    def _pace(self, measure: Measure) -> Pace:
+        rates = rates_of(bool(self.facts.gpus), self.host.jetson is not None)
+        return Pace(measure, Durations(self._state), rates, bool(self._metering.meters))
 
     def _take_cards(self, stop: Stop, stage: Callable[[str], None]) -> None:
         """Sensor cards for the meters that have none for this driver and mode; what fails is said and goes without."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from agent.commands import options
 from phasewatt.errors import ConfigInvalid, StateBusy, Stopped
@@ -17,18 +21,22 @@ if TYPE_CHECKING:
     from agent.station import Station
     from agent.stopping import Stop
 
-_TEXTS = ("model", "weights", "dtype", "engine", "attention", "accelerator")
+_TEXTS = ("model", "weights", "dtype", "engine", "mode", "attention", "accelerator")
 _SLICE_S = 0.5
+_CLOSING_S = 10.0  # of a slice: the worker ends, the last records are delivered
+_LIKE_TIME = re.compile(r"(?:(\d{1,3})h)?(?:(\d{1,4})m)?(?:(\d{1,6})s)?")
 _NUMBERS = ("batch", "threads", "prompt_tokens", "output_tokens")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The suite, what to change in its cells, and the settings."""
     parser.add_argument("suite", help="a suite, or the path of a .toml file")
-    for name in (*_TEXTS, *_NUMBERS):
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", metavar="V[,V]", help=f"{name} of every cell, whatever the suite says"
-        )
+    add_overrides(parser)
+    parser.add_argument("--seed", type=int, metavar="N", help="of the order of the cells (default: the suite's)")
+    parser.add_argument(
+        "--for", dest="slice", metavar="TIME", help="end within 90s, 9m, 1h30m; the same command goes on with the rest"
+    )
+    parser.add_argument("--archive", type=Path, metavar="FILE", help="write the campaign's records there at the end")
     parser.add_argument("--fresh", action="store_true", help="begin anew where an earlier run was interrupted")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument(
@@ -43,15 +51,40 @@ def run(args: argparse.Namespace) -> int:
     from agent.control import RunRequest
     from agent.stopping import Stop
 
-    request = RunRequest(suite=cells.load(args.suite, _overrides(args)), fresh=args.fresh)
+    if args.archive is not None and not args.archive.absolute().parent.is_dir():
+        raise ConfigInvalid(f"--archive: expected a file in a folder that exists, got {str(args.archive)!r}")
+    slice_s = None if args.slice is None else seconds_of(args.slice)
+    args.wait_s = args.wait_s if slice_s is None else min(args.wait_s, _CLOSING_S)
+    suite = cells.load(args.suite, overrides(args))
+    request = RunRequest(
+        suite=suite if args.seed is None else msgspec.structs.replace(suite, seed=args.seed),
+        fresh=args.fresh,
+        for_s=None if slice_s is None else max(0.0, slice_s - _CLOSING_S),
+    )
     stop = Stop()
     stop.on_signals()
-    with _shown(args.json, len(request.suite.cells)) as screen:
+    with _shown(args.json) as screen:
         try:
             _here(args, request, screen, stop)
         except StateBusy:
             _by_daemon(args, request, screen, stop)
+        if args.archive is not None:
+            screen.archived(_archived(args.state_dir, args.archive, screen.campaign))
     return screen.exit_code()
+
+
+def _archived(state: Path, file: Path, campaign: str | None) -> str:
+    """What was written, in words."""
+    from agent import archive
+    from agent.archive import Source
+    from agent.host import Host, device_id
+    from agent.outbox import Outbox
+
+    if campaign is None:
+        return "archive: nothing was begun, so that there is nothing to write"
+    host = Host(device_id(state, None))
+    source = Source(Outbox.read(state), host.device, host.boot_id, host.clock())
+    return f"archive: {archive.write(source, file, campaign)} records of campaign {campaign} in {file}"
 
 
 def _here(args: argparse.Namespace, request: RunRequest, screen: Screen | JsonScreen, stop: Stop) -> None:
@@ -99,17 +132,44 @@ def _by_daemon(args: argparse.Namespace, request: RunRequest, screen: Screen | J
 
 
 @contextmanager
-def _shown(as_json: bool, cells: int) -> Iterator[Screen | JsonScreen]:
+def _shown(as_json: bool) -> Iterator[Screen | JsonScreen]:
     from agent.screen import JsonScreen, Screen
 
-    screen = JsonScreen() if as_json else Screen(cells)
+    screen = JsonScreen() if as_json else Screen()
     try:
         yield screen
     finally:
         screen.close()
 
 
-def _overrides(args: argparse.Namespace) -> dict[str, object]:
+def seconds_of(text: str) -> float:
+    """A time such as "90s", "9m" or "1h30m".
+
+    Raises:
+        ConfigInvalid: it is none, or nothing.
+    """
+    match = _LIKE_TIME.fullmatch(text.strip())
+    hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
+    total_s = 3600.0 * hours + 60.0 * minutes + seconds
+    if not total_s:
+        raise ConfigInvalid(f"--for: expected a time such as 90s, 9m or 1h30m, got {text!r}")
+    return total_s
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """What to change in every cell of a suite."""
+    for name in (*_TEXTS, *_NUMBERS):
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", metavar="V[,V]", help=f"{name} of every cell, whatever the suite says"
+        )
+
+
+def overrides(args: argparse.Namespace) -> dict[str, object]:
+    """The keys of cells that the options set.
+
+    Raises:
+        ConfigInvalid: text where a number is expected.
+    """
     given = {name: getattr(args, name) for name in (*_TEXTS, *_NUMBERS) if getattr(args, name) is not None}
     return {name: _values(name, text) for name, text in given.items()}
 

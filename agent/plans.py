@@ -1,0 +1,108 @@
+"""What a suite would do on this host: its cells, the memory that each needs, and about how long it takes."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from agent import bench, memory
+from agent.cells import Cell, Suite
+from agent.host import Host
+from agent.pace import Expectation, Pace, in_words, shape_of, sources
+from agent.sequence import sequence
+from phasewatt.records import Architecture, Task
+
+
+class PlannedCell(Struct, frozen=True):
+    """One cell; what is not known before its weights are there is None."""
+
+    label: str
+    repeats: int
+    needed_bytes: int | None
+    free_bytes: int | None
+    skipped: str | None  # why it would not be measured
+    expected_s: float  # of one repeat
+    known: bool  # from an earlier trial of this host; else roughly estimated
+
+
+class SuitePlan(Struct, frozen=True):
+    """The whole suite; cells that would be skipped take no time."""
+
+    name: str
+    about: str
+    seed: int
+    cells: tuple[PlannedCell, ...]
+    loads: int
+    expected_s: float
+    basis: str  # what `expected_s` rests on
+
+
+def plan(suite: Suite, host: Host, pace: Pace, estimated_as: str) -> SuitePlan:
+    """The plan of `suite`; `estimated_as` names the hardware that rough estimates are of."""
+    planned = {cell: _planned(cell, suite, host, pace.cell(cell)) for cell in suite.cells}
+    turns = [turn for turn in sequence(suite) if planned[turn.cell].skipped is None]
+    loads = {turn.cell.load_key: turn.cell for turn in turns}
+    expected = [*(pace.cell(turn.cell) for turn in turns), *(pace.load(cell) for cell in loads.values())]
+    basis = sources(expected)
+    return SuitePlan(
+        name=suite.name,
+        about=suite.about,
+        seed=suite.seed,
+        cells=tuple(planned.values()),
+        loads=len(loads),
+        expected_s=round(pace.left_s(turns, ()), 1),
+        basis=basis if all(each.known for each in expected) else f"{basis} as {estimated_as}",
+    )
+
+
+def in_lines(planned: SuitePlan) -> list[str]:
+    """The plan as a person reads it, after its table."""
+    skipped = [cell for cell in planned.cells if cell.skipped is not None]
+    turns = sum(cell.repeats for cell in planned.cells if cell.skipped is None)
+    lines = [f"{cell.label}: {cell.skipped}" for cell in skipped]
+    lines.append(
+        f"{turns} trials, {planned.loads} {'load' if planned.loads == 1 else 'loads'}, order seed {planned.seed}: "
+        f"{in_words(planned.expected_s)} ({planned.basis})"
+    )
+    return lines
+
+
+def free_bytes(cell: Cell, host: Host) -> int | None:
+    """Memory that a model can have now on what would do the work; None: the host does not tell."""
+    has_gpu = bool(host.gpus.facts())
+    if cell.accelerator == "cpu" or not (has_gpu or host.jetson):
+        return memory.available_bytes()
+    return memory.shared_free_bytes() if host.jetson else host.gpus.memory_free_bytes()
+
+
+def _planned(cell: Cell, suite: Suite, host: Host, expected: Expectation) -> PlannedCell:
+    shape = shape_of(cell)
+    needed = None if shape is None else bench.needed_bytes(_task(cell, shape), cell.dtype)
+    free = free_bytes(cell, host)
+    return PlannedCell(
+        label=cell.label,
+        repeats=suite.measure.repeats,
+        needed_bytes=needed,
+        free_bytes=free,
+        skipped=None if shape is None else _why_skipped(cell, shape, needed, free),
+        expected_s=round(expected.seconds, 1),
+        known=expected.known,
+    )
+
+
+def _why_skipped(cell: Cell, shape: Architecture, needed: int | None, free: int | None) -> str | None:
+    length = cell.prompt_tokens + cell.output_tokens
+    if length > shape.max_position:
+        return f"skipped: {length} tokens are more than the {shape.max_position} positions of {shape.name}"
+    if needed is not None and free is not None and needed > free:
+        return f"skipped: needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+    return None
+
+
+def _task(cell: Cell, shape: Architecture) -> Task:
+    return Task(
+        architecture=shape,
+        batch=cell.batch,
+        prompt_tokens=cell.prompt_tokens,
+        prompt_digest="",
+        output_tokens=cell.output_tokens,
+    )
