@@ -47,10 +47,9 @@ class Durations:
             draft.replace(self._file)
 
 
-def cell_key(cell: Cell, measure: Measure, metered: bool) -> str:
-    """What a cell's duration depends on."""
-    once = msgspec.structs.replace(measure, repeats=1)
-    return _key(["cell", cell.label, once, metered])
+def cell_key(cell: Cell, measure: Measure) -> str:
+    """What a cell's duration depends on, the meters of this host aside."""
+    return _key(["cell", cell.label, msgspec.structs.replace(measure, repeats=1)])
 
 
 def load_key(cell: Cell) -> str:

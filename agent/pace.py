@@ -43,7 +43,7 @@ class Pace:
 
     def cell(self, cell: Cell) -> Expectation:
         """A trial of `cell` on a loaded model."""
-        took = self._known.get(durations.cell_key(cell, self._measure, self._metered))
+        took = self._known.get(durations.cell_key(cell, self._measure))
         if took is None:
             return Expectation(self._rough_cell_s(cell) * self._scale, known=False)
         return Expectation(took.seconds, known=took.whole)
@@ -72,7 +72,7 @@ class Pace:
 
     def took(self, cell: Cell, seconds: float, loading_s: float = 0.0, whole: bool = True) -> None:
         """Learn from a trial: `seconds` without its load, `loading_s` of load; not `whole`: it was cut off."""
-        key = durations.cell_key(cell, self._measure, self._metered)
+        key = durations.cell_key(cell, self._measure)
         if self._known.get(key) is None and whole:
             self._rough_s, self._real_s = self._rough_s + self._rough_cell_s(cell), self._real_s + seconds
         self._known.note(key, Took(round(seconds, 2), whole))

@@ -1,7 +1,14 @@
 """When a phase has warmed up: decided by its own durations, with the decision and its reason kept. Pure.
 
-The rule: over the last `repetitions` durations, the medians of the older and the newer half differ by at most `drift`,
-and the interquartile range is at most `spread` of the median. What never gets there says so.
+The rule, over the last `repetitions` durations:
+
+- drift: the medians of the older and the newer half differ by at most `drift` of the median of all; where there are 24
+  or more, no quarter's median is further than that from the median of all either, so that a step near the end, or a
+  slow swing whose halves are alike, is seen too;
+- spread: the interquartile range is at most `spread` of the median.
+
+What never gets there says so. A series that is steady has settled at its level; whether the hardware could do better
+(a slow host that launches kernels late is steady too) no series of durations can tell.
 """
 
 from __future__ import annotations
@@ -9,6 +16,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
+
+_QUARTERED = 24  # durations from which a quarter is no fewer than six
 
 
 class Rule(NamedTuple):
@@ -31,11 +40,23 @@ def judge(durations_ns: Sequence[int], rule: Rule) -> Verdict:
     last = durations_ns[-rule.repetitions :]
     if len(last) < rule.repetitions:
         return Verdict(False, f"only {len(last)} repetitions, {rule.repetitions} needed to tell")
-    middle = statistics.median(last)
-    half = len(last) // 2
-    drift = abs(statistics.median(last[half:]) - statistics.median(last[:half])) / middle
+    drift = _drift(last)
     quartiles = statistics.quantiles(last, n=4)
-    spread = (quartiles[2] - quartiles[0]) / middle
+    spread = (quartiles[2] - quartiles[0]) / statistics.median(last)
     steady = drift <= rule.drift and spread <= rule.spread
     figures = f"drift {drift:.1%} (limit {rule.drift:.0%}), spread {spread:.1%} (limit {rule.spread:.0%})"
     return Verdict(steady, f"{'steady' if steady else 'not steady'}: {figures} over {len(last)} repetitions")
+
+
+def _drift(durations_ns: Sequence[int]) -> float:
+    """How far parts are from each other: the halves, and with enough durations each quarter from the whole."""
+    middle = statistics.median(durations_ns)
+    older, newer = _medians(durations_ns, 2)
+    quarters = _medians(durations_ns, 4) if len(durations_ns) >= _QUARTERED else []
+    return max(abs(newer - older), *(abs(quarter - middle) for quarter in quarters), 0.0) / middle
+
+
+def _medians(durations_ns: Sequence[int], parts: int) -> list[float]:
+    """Medians of `parts` stretches of the series, one after another."""
+    edges = [len(durations_ns) * index // parts for index in range(parts + 1)]
+    return [statistics.median(durations_ns[a:b]) for a, b in zip(edges, edges[1:], strict=False)]

@@ -13,10 +13,10 @@ from collector.comparison import Cell, Row, Unavailable, UnlikeScopes, Verdict
 from collector.conditions import printable, unsteady
 from collector.metering import gain_of
 from collector.pairing import Group, PairedWork
-from phasewatt.metrics import METRICS, Better, Context, Metric
+from phasewatt import distribution
+from phasewatt.metrics import DISTRIBUTIONS, METRICS, Better, Context, Metric
 from phasewatt.records import Phase, PhaseEnergy, Scope, Trial
 
-_DISTRIBUTIONS = frozenset({"itl"})  # metrics whose tail matters as much as their middle
 _NOT_DONE = "this group did not do this work"
 _OTHER_SCOPES = "not compared on these scopes"
 _UNKNOWN_GAIN = "the gain of a power sensor is not known, so that figures of two sensors cannot be told apart"
@@ -187,7 +187,8 @@ def _cell(group: Group, found: _Found, metric: Metric) -> Cell:
         low=summary.low,
         high=summary.high,
         quartiles=summary.quartiles,
-        percentiles=stats.percentiles(found.values) if metric.name in _DISTRIBUTIONS else None,
+        percentiles=distribution.percentiles(found.values) if metric.name in DISTRIBUTIONS else None,
+        spread=distribution.spread(found.values),
         trials=summary.trials,
         repetitions=summary.repetitions,
         gain_uncertainty=found.gain,

@@ -29,6 +29,7 @@ class Cell(Record, frozen=True):
     high: float | None = None
     quartiles: tuple[float, float] | None = None  # of all repetitions
     percentiles: dict[str, float] | None = None  # of metrics that are a distribution
+    spread: float | None = None  # of all repetitions: interquartile range over the median
     trials: int = 0
     repetitions: int = 0
     gain_uncertainty: float | None = None  # relative, of the power sensor; not in the interval

@@ -13,12 +13,13 @@ from collector.metering import check_ratio, gain_of
 from collector.stored import StoredTrial
 from collector.trial_line import TrialLine, trial_line
 from phasewatt.metrics import METRICS, Context, Metric
-from phasewatt.records import Conditions, HostState, Scope, Trial
+from phasewatt.records import Conditions, Cooling, HostState, Scope, Trial
 
 _OF_METRIC = ("metric", "unit", "scope", "median", "minimum", "maximum", "values", "half_width", "missing_because")
+_OF_VALUES = ("p50", "p90", "p95", "p99", "spread")
 _OF_ENERGY = ("gain_uncertainty", "calibrated", "check_ratio", "doubts")
 _OF_TRIAL = tuple(field.name for record in (TrialLine, Conditions) for field in fields(record))
-COLUMNS = tuple(dict.fromkeys((*_OF_TRIAL, *_OF_METRIC, *_OF_ENERGY)))
+COLUMNS = tuple(dict.fromkeys((*_OF_TRIAL, *_OF_METRIC, *_OF_VALUES, *_OF_ENERGY)))
 
 
 def metric_rows(stored: StoredTrial) -> Iterator[dict[str, Any]]:
@@ -48,6 +49,9 @@ def _readings(trial: Trial, metric: Metric, scope: Scope | None) -> dict[str, An
         "values": len(values),
         "half_width": readings.half_width,
         "missing_because": readings.reason,
+        **dict.fromkeys(_OF_VALUES),
+        **readings.percentiles,
+        "spread": readings.spread,
     }
 
 
@@ -65,8 +69,8 @@ def _verdict(trial: Trial, metric: Metric, scope: Scope | None) -> dict[str, Any
 
 
 def _cell(value: Any) -> Any:
-    """Several values in one cell, separated by semicolons; the states before and after as a JSON list."""
-    if isinstance(value, tuple) and any(isinstance(item, HostState) for item in value):
+    """Several values in one cell, separated by semicolons; states and what was waited for as JSON."""
+    if isinstance(value, Cooling) or (isinstance(value, tuple) and any(isinstance(item, HostState) for item in value)):
         return msgspec.json.encode(value).decode()
     if isinstance(value, dict):
         return ";".join(f"{name}={item}" for name, item in sorted(value.items()))

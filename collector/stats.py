@@ -73,11 +73,6 @@ def ratio(of: Summary, to: Summary) -> Ratio | None:
     return Ratio(of.value / to.value, *_interval(of.draws / to.draws))
 
 
-def percentiles(values: Sequence[float], percents: Sequence[int] = (50, 90, 95, 99)) -> dict[str, float]:
-    """Percentiles of a distribution by name, such as "p99", interpolated between neighbours."""
-    return {f"p{percent}": float(numpy.percentile(values, percent)) for percent in percents}
-
-
 def _interval(draws: NDArray[numpy.float64]) -> tuple[float, float]:
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = numpy.percentile(draws, [tail, 100 - tail])

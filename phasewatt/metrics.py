@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from phasewatt import roofline
+from phasewatt import distribution, roofline
 from phasewatt.records import Outcome, Phase, PhaseEnergy, PhaseRun, Scope, Trial
 from phasewatt.throttling import CLOCK_SOURCES
 
@@ -46,6 +46,16 @@ class Readings(NamedTuple):
     values: tuple[float, ...]
     reason: str | None = None
     half_width: float | None = None  # stated uncertainty of a value that has no repetitions
+
+    @property
+    def percentiles(self) -> dict[str, float]:
+        """p50, p90, p95, p99 of the values, as far as there are enough of them."""
+        return distribution.percentiles(self.values)
+
+    @property
+    def spread(self) -> float | None:
+        """Interquartile range over the median; None: too few values."""
+        return distribution.spread(self.values)
 
 
 class Metric(NamedTuple):
@@ -360,3 +370,5 @@ _ROWS = (
 )  # fmt: skip
 
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ROWS}
+# Metrics whose tail matters as much as their middle
+DISTRIBUTIONS = frozenset({"ttft", "tpot", "itl", "e2e_latency", "prefill_latency", "decode_step_latency"})
