@@ -6,7 +6,8 @@ import argparse
 import time
 from pathlib import Path
 
-from collector.commands.selection import Selection, selected
+from collector.by_condition import ByCondition
+from collector.commands.selection import Selection, price_of, selected, selected_by
 from collector.commands.selection import add_arguments as add_selection
 from collector.whole_file import draft_of
 from phasewatt.errors import ConfigInvalid
@@ -25,6 +26,12 @@ def run(args: argparse.Namespace) -> int:
     """Write the report, whole or not at all."""
     if args.out.suffix.lower() not in _MARKDOWN | _HTML:
         raise ConfigInvalid(f"--out: expected a name that ends in .html or .md, got {str(args.out)!r}")
+    if args.by:
+        by = selected_by(args)
+        _write(args.out, _by_markdown(by) if args.out.suffix.lower() in _MARKDOWN else _by_html(by))
+        print(f"{args.out}: {by.heading}")
+        return 0
+    price_of(args)
     with selected(args) as selection:
         text = _markdown(selection) if args.out.suffix.lower() in _MARKDOWN else _html(selection)
         _write(args.out, text)
@@ -43,6 +50,18 @@ def _html(selection: Selection) -> str:
 
     evidences = list(evidence.gather(selection.comparison, selection.trials, selection.traces))
     return html.render(selection.comparison, evidences, time.time())
+
+
+def _by_markdown(by: ByCondition) -> str:
+    from collector.report import by_markdown
+
+    return by_markdown.render(by)
+
+
+def _by_html(by: ByCondition) -> str:
+    from collector.report import by_html
+
+    return by_html.render(by, time.time())
 
 
 def _write(path: Path, text: str) -> None:

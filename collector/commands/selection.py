@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from collector import reference
+from collector.bills import Price
+from collector.by_condition import By, ByCondition
 from collector.comparison import Comparison
 from collector.pairing import Across
 from collector.reference import Reference
@@ -16,6 +18,8 @@ from collector.stored import StoredTrial
 from phasewatt.errors import ConfigInvalid
 from phasewatt.traces import Trace
 
+_MOST_PRICE = 1e9
+_LONGEST_CURRENCY = 12
 _NO_REFERENCE = Reference((), {})
 _REMEDY = "measure the same suite under another condition or on another device"
 
@@ -46,11 +50,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="where two groups have no power scope in common, compare the nearest ones, and say so",
     )
+    parser.add_argument(
+        "--by",
+        choices=[by.value for by in By],
+        help="of each device, the same work under each value of this condition, all else being equal",
+    )
+    parser.add_argument("--price-kwh", type=float, metavar="X", help="with --by: what a kilowatt-hour costs")
+    parser.add_argument("--currency", metavar="NAME", help="of --price-kwh, such as EUR")
     parser.add_argument("--suite", help="trials of this suite only")
     parser.add_argument(
         "--device", nargs="+", action="extend", metavar="DEVICE", help="these devices only, references included"
     )
     parser.add_argument("--no-reference", action="store_true", help="leave out the trials that come with phasewatt")
+
+
+def selected_by(args: argparse.Namespace) -> ByCondition:
+    """The comparison by one condition that the options ask for.
+
+    Raises:
+        ConfigInvalid: nothing to compare, no such baseline, or options that do not go together.
+        StoreUnavailable: no such database.
+    """
+    from collector.by_condition import compare_by
+
+    if args.across or args.unlike_scopes:
+        raise ConfigInvalid("--by: expected without --across and --unlike-scopes; --by dtype compares precisions")
+    price = price_of(args)
+    with contextlib.closing(open_store(args.db)) as store:
+        stored = _wanted(store.trials(TrialQuery(suite=args.suite)), args.device)
+        if not stored:
+            raise ConfigInvalid(_no_trials(store, args))
+        return compare_by(stored, By(args.by), args.baseline, price)
+
+
+def price_of(args: argparse.Namespace) -> Price | None:
+    """The price that the options state.
+
+    Raises:
+        ConfigInvalid: half of it, or an impossible one.
+    """
+    if args.price_kwh is None and args.currency is None:
+        return None
+    if args.by is None:
+        raise ConfigInvalid("--price-kwh, --currency: expected beside --by")
+    if args.price_kwh is None or not args.currency:
+        raise ConfigInvalid("--price-kwh, --currency: expected both, such as --price-kwh 0.30 --currency EUR")
+    if not 0 < args.price_kwh < _MOST_PRICE:
+        raise ConfigInvalid(f"--price-kwh: expected a price above 0 and below {_MOST_PRICE:g}, got {args.price_kwh:g}")
+    if len(args.currency) > _LONGEST_CURRENCY or not args.currency.isprintable():
+        raise ConfigInvalid(f"--currency: expected up to {_LONGEST_CURRENCY} letters, got {args.currency[:40]!r}")
+    return Price(per_kwh=args.price_kwh, currency=args.currency)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from collector.report.evidence import Evidence
 from collector.report.repetitions import repetitions
 from collector.report.svg import inline
 from collector.scopes import NEAREST, scopes_told
-from phasewatt import __version__
+from phasewatt import __version__, distribution
 from phasewatt.metrics import METRICS
 from phasewatt.records import Scope
 
@@ -44,6 +44,7 @@ class Tail(NamedTuple):
     """The percentiles of a distribution on one group."""
 
     work: str
+    metric: str
     group: str
     percentiles: dict[str, str]
 
@@ -57,8 +58,8 @@ def render(comparison: Comparison, evidences: Sequence[Evidence], written_unix_s
         comparison=comparison,
         tables=[layout.table_of(work) for work in comparison.works],
         blocks=_blocks(len(comparison.groups)),
-        latency=list(_bars(comparison, _LATENCIES, [(None, None)])),
-        energy=list(_bars(comparison, _ENERGIES, _scopes(comparison))),
+        latency=list(bar_pictures(comparison, _LATENCIES, [(None, None)])),
+        energy=list(bar_pictures(comparison, _ENERGIES, _scopes(comparison))),
         no_energy=_no_energy(comparison),
         unlike_scopes=dict.fromkeys(each.told for work in comparison.works for each in work.unlike_scopes),
         power=list(_power(evidences[:_MOST_TIMELINES])),
@@ -95,7 +96,10 @@ def _valued(row: Row) -> list[str]:
     return [cell.group for cell in row.cells if cell.value is not None]
 
 
-def _bars(comparison: Comparison, metrics: Sequence[str], scopes: Sequence[_Scopes]) -> Iterator[Picture]:
+def bar_pictures(
+    comparison: Comparison, metrics: Sequence[str], scopes: Sequence[_Scopes], prefix: str = ""
+) -> Iterator[Picture]:
+    """Bars of each metric on each of `scopes`; `prefix` tells the ids of several on one page apart."""
     for metric in metrics:
         for scope, beside in scopes:
             figure = bars(comparison, metric, scope, beside)
@@ -103,25 +107,26 @@ def _bars(comparison: Comparison, metrics: Sequence[str], scopes: Sequence[_Scop
                 told = scopes_told(scope, beside)
                 title = words.metric_title(metric) + (f" ({told})" if told else "")
                 direction = "unlike scopes, so neither is better" if beside else "lower is better"
-                name = f"bars-{metric}-{told.replace(' ', '-') or 'all'}"
-                yield _picture(figure, name, title, f"{METRICS[metric].formula}; {direction}")
+                name = f"{prefix}bars-{metric}-{told.replace(' ', '-') or 'all'}"
+                yield picture(figure, name, title, f"{METRICS[metric].formula}; {direction}")
 
 
 def _power(evidences: Sequence[Evidence]) -> Iterator[Picture]:
     for index, evidence in enumerate(evidences):
         figure = timelines.power(evidence)
         if figure is not None:
-            yield _picture(figure, f"power-{index}", evidence.group, evidence.work)
+            yield picture(figure, f"power-{index}", evidence.group, evidence.work)
 
 
 def _repetitions(comparison: Comparison, evidences: Sequence[Evidence]) -> Iterator[Picture]:
     for index, work in enumerate(comparison.works):
         figure = repetitions([each for each in evidences if each.work_id == work.work_id])
         if figure is not None:
-            yield _picture(figure, f"repetitions-{index}", "Time of each repetition", work.title)
+            yield picture(figure, f"repetitions-{index}", "Time of each repetition", work.title)
 
 
-def _picture(figure: Figure, name: str, title: str, caption: str) -> Picture:
+def picture(figure: Figure, name: str, title: str, caption: str) -> Picture:
+    """A drawing as the page holds it."""
     return Picture(Markup(inline(figure, name, f"{title}. {caption}")), title, caption)  # noqa: S704 (ElementTree escaped it)
 
 
@@ -150,8 +155,16 @@ def _by_reason(reasons: Iterable[tuple[str, str]]) -> list[str]:
 def _tails(comparison: Comparison) -> Iterator[Tail]:
     for work in comparison.works:
         for row in work.rows:
-            yield from (Tail(work.title, cell.group, told) for cell in row.cells if (told := _told(cell, row.unit)))
+            title = words.metric_title(row.metric)
+            for cell in row.cells:
+                if told := _told(cell, row.unit):
+                    yield Tail(work.title, title, cell.group, told)
 
 
 def _told(cell: Cell, unit: str) -> dict[str, str]:
-    return {name: numbers.quantity(value, unit) for name, value in (cell.percentiles or {}).items()}
+    """Every percentile, a dash where there are too few values for it; nothing where there are too few for a tail."""
+    known = cell.percentiles or {}
+    if len(known) < 2:
+        return {}
+    shown = {f"p{percent}": numbers.quantity(known.get(f"p{percent}"), unit) for percent in distribution.LEAST}
+    return shown | {"spread": numbers.quantity(cell.spread, "1")}

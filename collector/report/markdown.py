@@ -18,9 +18,9 @@ def render(comparison: Comparison) -> str:
 
 
 def _lines(comparison: Comparison) -> Iterator[str]:
-    yield f"# {_plain(comparison.heading)}\n"
-    yield from (f"- {_plain(headline.sentence)}" for headline in comparison.headline)
-    yield from (f"- Mind: {_plain(mark)}" for mark in words.marks(comparison))
+    yield f"# {plain(comparison.heading)}\n"
+    yield from (f"- {plain(headline.sentence)}" for headline in comparison.headline)
+    yield from (f"- Mind: {plain(mark)}" for mark in words.marks(comparison))
     for work in comparison.works:
         yield from _work(table_of(work), [group.label for group in comparison.groups])
         yield from _metering(work)
@@ -28,43 +28,45 @@ def _lines(comparison: Comparison) -> Iterator[str]:
         yield from _conditions(comparison)
     if comparison.refused:
         yield "\n## Not compared\n"
-        yield from (f"- {_plain(words.refused(entry))}: {_plain(entry.reason)}" for entry in comparison.refused)
+        yield from (f"- {plain(words.refused(entry))}: {plain(entry.reason)}" for entry in comparison.refused)
     if comparison.works:
         yield "\n## Method\n"
-        yield f"{_plain(words.baseline(comparison))} {_plain(comparison.method)}"
+        yield f"{plain(words.baseline(comparison))} {plain(comparison.method)}"
 
 
 def _work(work: WorkTable, labels: Sequence[str]) -> Iterator[str]:
-    yield f"\n## {_plain(work.title)}\n"
-    yield from (f"Mind: {_plain(told)}\n" for told in work.unlike_scopes)
-    yield from _table(
+    yield f"\n## {plain(work.title)}\n"
+    yield from (f"Mind: {plain(told)}\n" for told in work.unlike_scopes)
+    yield from table_lines(
         ("Metric", f"{labels[0]} (baseline)", *labels[1:]),
         (
-            [f"{line.title}{_marks(line.marks)}", *map(_cell, line.cells)]
+            [f"{line.title}{marks_text(line.marks)}", *map(cell_text, line.cells)]
             for section in work.sections
             for line in section.lines
         ),
     )
     yield ""
-    yield from (f"{number}) {_plain(note)}" for number, note in enumerate(work.notes, 1))
+    yield from (f"{number}) {plain(note)}" for number, note in enumerate(work.notes, 1))
     if work.not_available:
         yield "\nNot available here:\n"
-        yield from (f"- {_plain(absent)}" for absent in work.not_available)
+        yield from (f"- {plain(absent)}" for absent in work.not_available)
 
 
 def _metering(work: ComparedWork) -> Iterator[str]:
     if work.metering:
         yield "\n### What the energy rests on\n"
-        yield from _table(metering.HEADERS, map(metering.line, work.metering))
+        yield from table_lines(metering.HEADERS, map(metering.line, work.metering))
 
 
-def _cell(cell: Shown) -> str:
+def cell_text(cell: Shown) -> str:
+    """A cell of a table, with its ratio and marks."""
     verdict = f" {cell.verdict.value}" if cell.verdict else ""
     beside = f"; {cell.ratio}{verdict}" if cell.ratio else ""
-    return f"{cell.value} {cell.interval or cell.reason}".strip() + beside + _marks(cell.marks)
+    return f"{cell.value} {cell.interval or cell.reason}".strip() + beside + marks_text(cell.marks)
 
 
-def _marks(marks: Sequence[int]) -> str:
+def marks_text(marks: Sequence[int]) -> str:
+    """Numbers of notes."""
     return "".join(f" {mark})" for mark in marks)
 
 
@@ -72,20 +74,21 @@ def _conditions(comparison: Comparison) -> Iterator[str]:
     yield "\n## Conditions\n"
     differing = [condition for condition in comparison.conditions if condition.differs]
     rows = ([condition.name, *(value or "not stated" for value in condition.values)] for condition in differing)
-    yield from _table(("Condition", *(group.label for group in comparison.groups)), rows)
-    yield f"\nThe same everywhere: {_plain(words.shared_conditions(comparison))}."
+    yield from table_lines(("Condition", *(group.label for group in comparison.groups)), rows)
+    yield f"\nThe same everywhere: {plain(words.shared_conditions(comparison))}."
 
 
-def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+def table_lines(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """A table; texts are escaped."""
     yield _table_line(headers)
     yield f"| {' | '.join('---' for _ in headers)} |"
     yield from (_table_line(row) for row in rows)
 
 
 def _table_line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(_plain(cell) for cell in cells)} |"
+    return f"| {' | '.join(plain(cell) for cell in cells)} |"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """`text` with everything escaped that Markdown or HTML in it would take for markup."""
     return _SPECIAL.sub(r"\\\1", text)

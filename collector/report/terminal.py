@@ -15,7 +15,7 @@ from collector.comparison import ComparedGroup, Comparison, Verdict
 from collector.report import words
 from collector.report.layout import Line, Shown, WorkTable, table_of
 
-_STYLES = {Verdict.BETTER: "green", Verdict.WORSE: "red", Verdict.UNCLEAR: "dim", Verdict.UNLIKE: "yellow"}
+STYLES = {Verdict.BETTER: "green", Verdict.WORSE: "red", Verdict.UNCLEAR: "dim", Verdict.UNLIKE: "yellow"}
 _TITLE_WIDTH = 24
 _GROUP_WIDTH = 28  # "0.557× [0.551, 0.562] better"
 
@@ -93,7 +93,7 @@ def _cell(cell: Shown) -> Text:
     text = Text.assemble((cell.value, "bold"), beside, (_marks(cell.marks), "dim"))
     if cell.ratio:
         verdict = f" {cell.verdict.value}" if cell.verdict else ""
-        text.append(f"\n{cell.ratio}{verdict}", style=_STYLES[cell.verdict] if cell.verdict else "")
+        text.append(f"\n{cell.ratio}{verdict}", style=STYLES[cell.verdict] if cell.verdict else "")
     return text
 
 
