@@ -13,6 +13,7 @@ What never gets there says so. A series that is steady has settled at its level;
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -59,4 +60,4 @@ def _drift(durations_ns: Sequence[int]) -> float:
 def _medians(durations_ns: Sequence[int], parts: int) -> list[float]:
     """Medians of `parts` stretches of the series, one after another."""
     edges = [len(durations_ns) * index // parts for index in range(parts + 1)]
-    return [statistics.median(durations_ns[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    return [statistics.median(durations_ns[a:b]) for a, b in itertools.pairwise(edges)]

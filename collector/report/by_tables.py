@@ -1,4 +1,4 @@
-"""A comparison by one condition as tables of texts: a column for each value, the rows that answer the question first."""
+"""A comparison by one condition as tables of texts: a column for each value, and the rows that answer first."""
 
 from __future__ import annotations
 

@@ -184,7 +184,17 @@ def test_itl_tells_its_tail() -> None:
     found = cells(compare(two_threads()), "itl")["alpha, 1 thread"].percentiles
     assert found is not None
     assert list(found) == ["p50", "p90", "p95", "p99"]
-    assert cells(compare(two_threads()), "ttft")["alpha, 1 thread"].percentiles is None
+
+
+def test_percentiles_come_as_far_as_the_repetitions_reach() -> None:
+    """Some fifty requests tell a p95 and no p99; a rate has no tail; the spread is the quartiles' share."""
+    times = cells(compare(two_threads()), "ttft")["alpha, 1 thread"]
+    assert 20 <= times.repetitions < 100
+    assert list(times.percentiles or {}) == ["p50", "p90", "p95"]
+    rates = cells(compare(two_threads()), "decode_rate")["alpha, 1 thread"]
+    assert rates.percentiles is None
+    assert rates.spread is not None and rates.quartiles is not None
+    assert rates.spread == pytest.approx((rates.quartiles[1] - rates.quartiles[0]) / rates.value, rel=0.05)
 
 
 def test_conditions_say_what_differs_from_the_baseline() -> None:

@@ -136,7 +136,3 @@ def test_a_ratio_of_energies_has_both_temporal_uncertainties_in_quadrature() -> 
     assert found.high is not None
     assert found.value == 0.5
     assert (found.high - found.low) / 2 / found.value == pytest.approx(0.05, rel=0.06)
-
-
-def test_percentiles_are_named() -> None:
-    assert stats.percentiles(list(range(101))) == {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}
