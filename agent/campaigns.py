@@ -10,6 +10,7 @@ from agent.outbox import Outbox
 from agent.spool import value
 from phasewatt import codec, identity
 from phasewatt.codec import SentRecord
+from phasewatt.messages import Clock
 from phasewatt.records import Kind, Outcome, Trial
 
 
@@ -51,6 +52,17 @@ class Campaigns:
         """The cells that need not be run again, whatever their outcome."""
         with self._outbox.reading() as db:
             return {cell for (cell,) in db.execute("SELECT cell FROM cell WHERE campaign = ?", (campaign,))}
+
+    def trials_of(self, campaign: str) -> list[Trial]:
+        """The trials of a campaign that the outbox still holds."""
+        clock = Clock(synchronised=None, offset_bound_s=None)
+        found: list[Trial] = []
+        for batch in self._outbox.batches("any", "any", clock):
+            if batch.kind is not Kind.TRIAL:
+                break
+            read = (codec.decode_record(Kind.TRIAL, item.schema, bytes(item.body)) for item in batch.items)
+            found += (trial for trial in read if isinstance(trial, Trial) and trial.campaign == campaign)
+        return found
 
     def close_campaign(self, campaign: str) -> None:
         """End the campaign; the next run of its suite is a new one."""

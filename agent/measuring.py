@@ -16,14 +16,13 @@ from agent.cells import Suite
 from agent.outbox import OutboxFull
 from agent.pace import Pace, in_words
 from agent.runner import Runner
-from agent.scopes import own_scope
 from agent.sequence import Turn, sequence
 from agent.stopping import Until
-from agent.sweeps import optimum_lines
-from phasewatt import course
+from phasewatt import course, optimum
 from phasewatt.errors import RecordRejected, Stopped
 from phasewatt.metrics import METRICS, Context
 from phasewatt.records import Outcome, Scope, Trial
+from phasewatt.scopes import own_scope
 
 _FULL_DISK_S = 10.0  # between attempts
 _FIGURES = ("ttft", "tpot", "prefill_rate", "decode_rate", "decode_token_energy", "request_token_energy")
@@ -129,32 +128,38 @@ def run_suite(suite: Suite, fresh: bool, means: Means) -> None:
     means.tell(
         Begun(campaign=campaign, cells=len(turns), done_before=len(done), seed=suite.seed, left_s=round(left_s, 1))
     )
-    finished = _run_turns(missing, Plan(campaign, suite.name, suite.measure, seed=suite.seed), means)
-    if len(finished) < len(missing):
+    if not _run_turns(missing, Plan(campaign, suite.name, suite.measure, seed=suite.seed), means):
         return
     campaigns.close_campaign(campaign)
-    means.tell(Ended(campaign=campaign, optima=optimum_lines(finished)))
+    means.tell(Ended(campaign=campaign, optima=_optima(suite, campaigns, campaign)))
 
 
-def _run_turns(missing: Sequence[Turn], plan: Plan, means: Means) -> list[tuple[Turn, CellDone]]:
-    """What became of the turns that could be run in time."""
-    left, finished = list(missing), list[tuple[Turn, CellDone]]()
+def _optima(suite: Suite, campaigns: Campaigns, campaign: str) -> tuple[str, ...]:
+    """The optimum of each sweep over batches, of all runs of the campaign, in words."""
+    if len({cell.batch for cell in suite.cells}) < 2:
+        return ()
+    found = optimum.sweeps(campaigns.trials_of(campaign))
+    return tuple(f"{sweep.title}: {line}" for sweep in found for line in optimum.in_words(sweep))
+
+
+def _run_turns(missing: Sequence[Turn], plan: Plan, means: Means) -> bool:
+    """Whether all of the turns could be run in time."""
+    left = list(missing)
     loaded: tuple[str, ...] = ()
     while left:
         turn = _next(left, loaded, means)
         if turn is None:
             _tell_out_of_time(left, loaded, plan.campaign, means)
-            return finished
+            return False
         left_s = round(means.pace.left_s(left, loaded), 1)
         means.tell(CellBegun(label=turn.cell.label, repeat=turn.repeat, left_s=left_s))
         done = _run_turn(turn, plan, means)
         if done is None:
             _tell_out_of_time(left, (), plan.campaign, means)
-            return finished
-        finished.append((turn, done))
+            return False
         loaded = turn.cell.load_key if done.outcome is Outcome.OK else ()
         left.remove(turn)
-    return finished
+    return True
 
 
 def _next(left: Sequence[Turn], loaded: tuple[str, ...], means: Means) -> Turn | None:
@@ -174,15 +179,15 @@ def _run_turn(turn: Turn, plan: Plan, means: Means) -> CellDone | None:
     began_ns = time.monotonic_ns()
     try:
         finished = means.runner.run(turn.cell, plan._replace(repeat=turn.repeat, place=turn.place))
+        took_s = (time.monotonic_ns() - began_ns) * 1e-9 - finished.loading_s
+        finished = _committed(finished, turn.name, means)
     except Stopped:
         if means.until is None or not means.until.is_over:
             raise
         means.pace.took(turn.cell, (time.monotonic_ns() - began_ns) * 1e-9, whole=False)
         return None
-    took_s = (time.monotonic_ns() - began_ns) * 1e-9 - finished.loading_s
     if finished.trial.outcome is Outcome.OK:
         means.pace.took(turn.cell, took_s, finished.loading_s)
-    _commit(finished, turn.name, means)
     done = _summary(finished, round(took_s, 1))
     means.tell(done)
     return done
@@ -198,20 +203,19 @@ def _tell_out_of_time(left: Sequence[Turn], loaded: tuple[str, ...], campaign: s
     means.tell(OutOfTime(campaign=campaign, left=len(left), left_s=round(left_s, 1), message=message))
 
 
-def _commit(finished: Finished, name: str, means: Means) -> None:
-    """Commit the trial with its traces; while the disk is full, hold on to them and try again."""
-    trial = finished.trial
+def _committed(finished: Finished, name: str, means: Means) -> Finished:
+    """The trial as it was committed with its traces; while the disk is full, hold on to them and try again."""
     while True:
+        trial = finished.trial
         try:
             means.campaigns.commit_cell(trial.campaign, name, trial.outcome, [trial, *finished.traces])
-        except OutboxFull as error:  # noqa: PERF203 - the loop is a retry
+        except OutboxFull as error:
             means.tell(Stage(text=f"waiting to store the finished cell: {error}"))
             means.pause(_FULL_DISK_S)
         except RecordRejected as error:
             finished = _refused(trial, str(error))
-            trial = finished.trial
         else:
-            return
+            return finished
 
 
 def _refused(trial: Trial, reason: str) -> Finished:

@@ -13,10 +13,10 @@ from agent.company import Company, Moment
 from agent.orders import Repeat, Repeated
 from agent.sampler import Sampler
 from agent.sampling import ATTENTION_S, FLUSH_S
-from agent.scopes import own_scope
 from agent.stopping import Stop
 from phasewatt import energy
 from phasewatt.records import Phase, PhaseEnergy, PhaseRun, Reading
+from phasewatt.scopes import own_scope
 from phasewatt.traces import Channel
 
 MARGIN_S = 300.0  # beyond a phase's own limit: one repetition may be long

@@ -9,9 +9,8 @@ import msgspec
 
 from phasewatt import energy
 from phasewatt.records import Course, Phase, PhaseRun, Record, Scope, Trial
+from phasewatt.scopes import own_scope
 from phasewatt.traces import Trace
-
-_NEAREST = (Scope.GPU_BOARD, Scope.CPU_PACKAGE, Scope.MODULE, Scope.BOARD_INPUT, Scope.WALL)
 
 
 class Stretch(Record, frozen=True):
@@ -107,4 +106,4 @@ def _looks(course: Course, start_ns: int, end_ns: int) -> list[tuple[float | Non
 def _scope(trial: Trial, phase: Phase) -> Scope | None:
     """The scope whose power is shown: the narrowest around the processor that has a figure."""
     known = {each.scope for each in trial.energy if each.phase is phase and each.energy_j is not None}
-    return next((scope for scope in _NEAREST if scope in known), None)
+    return own_scope(trial.conditions.accelerator, known)

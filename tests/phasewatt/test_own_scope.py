@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.scopes import own_scope
 from phasewatt.records import Scope
+from phasewatt.scopes import own_scope
 
 AROUND = [Scope.WALL, Scope.BOARD_INPUT, Scope.MODULE]
 
