@@ -15,7 +15,8 @@ CELL = 'about = "x"\n[[cells]]\nprompt_tokens = 8\noutput_tokens = 4\n'
 def test_every_shipped_suite_loads() -> None:
     """Names are file names; labels tell the cells of a suite apart."""
     suites = cells.shipped()
-    assert {"smoke", "phases"} <= set(suites)
+    sweeps = {"input-sweep", "output-sweep", "batch-sweep", "context-sweep"}
+    assert {"smoke", "phases", "precision", "sustained", "paper"} | sweeps == set(suites)
     for suite in suites.values():
         assert len({cell.label for cell in suite.cells}) == len(suite.cells) > 0
 
@@ -83,6 +84,14 @@ def test_how_sure_an_energy_must_be_is_part_of_the_method() -> None:
         (_measured('energy_target = "2 %"'), 's.toml: measure.energy_target: expected float, got "2 %"'),
         (_measured("longest_window_s = -1"), "s.toml: measure.longest_window_s: expected float >= 0"),
         (_measured("longest_windows = 1"), "s.toml: measure: unknown key `longest_windows`"),
+        (_measured("repeats = 0"), "s.toml: measure.repeats: expected int >= 1, got 0"),
+        (_measured("repeats = 1000"), "s.toml: measure.repeats: expected int <= 100, got 1000"),
+        (_measured("cool_to_c = 0"), "s.toml: measure.cool_to_c: expected float > 0"),
+        (_measured('course_s = "5s"'), 's.toml: measure.course_s: expected float, got "5s"'),
+        (CELL + 'phases = "prefill and decode"\n', "s.toml: cells[0].phases: "),
+        (CELL + 'phases = ""\n', "s.toml: cells[0].phases: "),
+        ("seed = -1\n" + CELL, "s.toml: seed: expected int >= 0, got -1"),
+        ("seeds = 1\n" + CELL, "s.toml: unknown key `seeds`"),
     ],
 )
 def test_a_wrong_file_is_one_line_with_key_value_and_expectation(text: str, message: str) -> None:
@@ -91,6 +100,24 @@ def test_a_wrong_file_is_one_line_with_key_value_and_expectation(text: str, mess
         cells.parse("s", text, {}, "s.toml")
     assert str(raised.value).startswith(message)
     assert "\n" not in str(raised.value)
+
+
+def test_a_cell_measures_all_phases_unless_it_names_some() -> None:
+    """In their own order whatever that of the words; the label says so, and else is as it always was."""
+    plain = cells.parse("s", CELL, {}, "s.toml").cells[0]
+    assert [phase.value for phase in plain.measured] == ["prefill", "decode", "request"]
+    assert "only" not in plain.label
+    some = cells.parse("s", CELL + 'phases = "decode,prefill"\n', {}, "s.toml").cells[0]
+    assert [phase.value for phase in some.measured] == ["prefill", "decode"]
+    assert some.label == f"{plain.label} prefill+decode only"
+    swept = cells.parse("s", CELL + 'phases = ["prefill", "decode"]\n', {}, "s.toml").cells
+    assert [cell.phases for cell in swept] == ["prefill", "decode"]
+
+
+def test_a_load_is_told_by_what_is_no_prompt() -> None:
+    """Lengths, batch, threads and phases are measured on one model; mode and attention are another load."""
+    suite = cells.parse("s", CELL + 'batch = [1, 2]\nthreads = [1, 2]\nmode = ["eager", "graph"]\n', {}, "s.toml")
+    assert len({cell.load_key for cell in suite.cells}) == 2
 
 
 def test_unknown_suite_lists_the_known_ones(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from agent import cells
 from agent.attempt import Plan
 from agent.bench import Bench
 from agent.cells import Cell, Measure
-from agent.host import Host
+from agent.host import Host, Observation
 from agent.runner import Metering, Runner
 from agent.stopping import Stop
 from phasewatt import codec, energy, identity
@@ -159,6 +159,65 @@ def test_the_next_cell_runs_after_a_worker_died(setup: Setup) -> None:
     assert died.outcome is Outcome.SKIPPED
     assert "killed" in (died.reason or "")
     assert setup.run().trial.outcome is Outcome.OK
+
+
+def test_only_the_phases_of_a_cell_are_measured(setup: Setup) -> None:
+    """What was not asked for is not run, and its metrics say so."""
+    trial = setup.run(Cell(**{**_fields(CELL), "phases": "decode"})).trial
+    assert [run.phase for run in trial.runs] == [Phase.DECODE]
+    assert METRICS["ttft"].of(trial).reason == "request was not run"
+
+
+def test_a_host_that_slept_marks_the_trial_and_the_phase(setup: Setup) -> None:
+    """Suspended for 7 s in prefill and for a minute in request: the clock that counts sleep ran ahead."""
+    offsets = iter([100.0, 100.0, 107.0, 107.01, 167.01])
+    runner = Runner(Host("board"), setup.bench, UNMETERED, setup.stop, setup._stage, lambda: next(offsets))
+    trial = runner.run(CELL, Plan("campaign", "suite", MEASURE)).trial
+    assert trial.outcome is Outcome.OK
+    slept = [mark for mark in trial.conditions.marks if "slept" in mark]
+    assert slept == ["the host slept for 7.0 s in prefill", "the host slept for 60.0 s in request"]
+    assert trial.conditions.slept_s == pytest.approx(67.01)
+
+
+def test_a_host_that_does_not_tell_of_sleep_has_no_figure(setup: Setup) -> None:
+    runner = Runner(Host("board"), setup.bench, UNMETERED, setup.stop, setup._stage, lambda: None)
+    trial = runner.run(CELL, Plan("campaign", "suite", MEASURE)).trial
+    assert trial.conditions.slept_s is None
+    assert not any("slept" in mark for mark in trial.conditions.marks)
+
+
+def test_this_host_did_not_sleep(setup: Setup) -> None:
+    """By its own two clocks, read for a whole trial."""
+    trial = setup.run().trial
+    assert trial.conditions.slept_s is not None
+    assert trial.conditions.slept_s < 0.05
+
+
+class Hot(Host):
+    """Reads 71 degrees, and is held back from the second look on."""
+
+    looks = 0
+
+    def observe(self, accelerator: str, gpu_uuid: str | None = None) -> Observation:
+        self.looks += 1
+        return Observation(1_000_000_000, 71.0, frozenset({"thermal"}) if self.looks > 3 else frozenset())
+
+
+def test_a_hot_and_throttling_host_is_marked_and_its_course_kept(setup: Setup) -> None:
+    """The gate gives up at its limit; what held the host back, and the course, are in the trial."""
+    measure = Measure(**{**_fields(MEASURE), "cool_to_c": 60.0, "cool_limit_s": 0.2, "course_s": 0.01})
+    runner = Runner(Hot("board"), setup.bench, UNMETERED, setup.stop, setup._stage)
+    trial = runner.run(CELL, Plan("campaign", "suite", measure, repeat=2, place=7, seed=3)).trial
+    assert trial.outcome is Outcome.OK
+    assert any(mark.startswith("began at 71 °C, above 60 °C") for mark in trial.conditions.marks)
+    assert "held back: thermal" in trial.conditions.marks
+    assert trial.conditions.cooling is not None
+    assert trial.conditions.cooling.temperature_c == 71.0
+    assert trial.course is not None
+    assert set(trial.course.temperature_c) == {71.0}
+    assert True in trial.course.throttled
+    assert (trial.repeat, trial.place, trial.order_seed) == (2, 7, 3)
+    assert codec.decode_record(Kind.TRIAL, codec.SCHEMA, codec.encode(trial)) == trial
 
 
 def test_stopping_ends_a_phase_at_once(setup: Setup) -> None:
