@@ -153,3 +153,84 @@ def test_unlike_scopes_are_compared_when_asked_and_the_way_to_ask_is_told(
     report = tmp_path / "report.html"
     assert app.main(["report", "--db", url, "--unlike-scopes", "--out", str(report)]) == 0
     assert "unlike scopes, so neither is better" in report.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def two_modes(filled: Callable[[Sequence[Measured]], str]) -> str:
+    """One device in two power modes."""
+    modes = (("MAXN", 1.0), ("15W", 2.0))
+    return filled(
+        [
+            measured("orin", under=conditions(power_mode=mode), slowness=slowness, sensors=[MODULE], seed=index)
+            for index, (mode, slowness) in enumerate(modes)
+        ]
+    )
+
+
+BY = ("--by", "power_mode", "--baseline", "MAXN")
+
+
+def test_by_a_condition_in_every_form(two_modes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Terminal, JSON, Markdown, HTML: columns by value, and the cost of a million tokens."""
+    price = ("--price-kwh", "0.30", "--currency", "EUR")
+    assert app.main(["compare", "--db", two_modes, *BY, *price]) == 0
+    shown = capsys.readouterr().out
+    assert "15W beside MAXN: prefill 2.0" in shown
+    assert "EUR per million decoded tokens (module)" in shown
+    assert app.main(["compare", "--db", two_modes, *BY, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["schema"], told["strata"][0]["values"]) == ("compare-by/0", ["MAXN", "15W"])
+    assert app.main(["compare", "--db", two_modes, *BY, "--markdown"]) == 0
+    assert "| Metric | MAXN \\(baseline\\) | 15W |" in capsys.readouterr().out.replace("(baseline)", "\\(baseline\\)")
+    for name in ("by.html", "by.md"):
+        assert app.main(["report", "--db", two_modes, *BY, "--out", str(tmp_path / name)]) == 0
+        assert "15W" in (tmp_path / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--by", "clock"), "nothing to compare by clock: no device did the same work under two values"),
+        (("--by", "power_mode", "--baseline", "60W"), "--baseline: expected a value of power mode"),
+        (("--by", "power_mode", "--across", "dtype"), "--by: expected without --across"),
+        (("--price-kwh", "0.3", "--currency", "EUR"), "--price-kwh, --currency: expected beside --by"),
+        ((*BY, "--price-kwh", "0.3"), "--price-kwh, --currency: expected both"),
+        ((*BY, "--price-kwh", "-1", "--currency", "EUR"), "--price-kwh: expected a price above 0"),
+        ((*BY, "--price-kwh", "nan", "--currency", "EUR"), "--price-kwh: expected a price above 0"),
+        ((*BY, "--price-kwh", "1", "--currency", "\x1b[31m"), "--currency: expected up to 12 letters"),
+    ],
+)
+def test_wrong_options_of_by_are_one_line(
+    options: tuple[str, ...], words: str, two_modes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.main(["compare", "--db", two_modes, *options]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+
+
+def test_sweeps_and_courses_of_a_store_without_them(two_modes: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Said with the remedy; a trial that is named has a course, as far as it was watched."""
+    assert app.main(["sweeps", "--db", two_modes]) == 0
+    assert "run `phasewatt-agent run batch-sweep`" in capsys.readouterr().out
+    assert app.main(["course", "--db", two_modes]) == 2
+    assert "run `phasewatt-agent run sustained`" in capsys.readouterr().err
+    assert app.main(["course", "--db", two_modes, "--parts", "1"]) == 2
+    assert "--parts: expected 2 to 200" in capsys.readouterr().err
+
+
+def test_a_sweep_and_a_course_are_shown(
+    filled: Callable[[Sequence[Measured]], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Batches beside each other, the best with a star; a trial stretch by stretch with its power."""
+    trials = [measured(done=work(batch=batch), slowness=batch / 2, sensors=[GPU], seed=batch) for batch in (1, 2, 4)]
+    url = filled(trials)
+    assert app.main(["sweeps", "--db", url]) == 0
+    shown = capsys.readouterr().out
+    assert "decode_rate is best at batch" in shown and " *" in shown
+    assert app.main(["sweeps", "--db", url, "--json"]) == 0
+    assert [point["batch"] for point in json.loads(capsys.readouterr().out)["sweeps"][0]["points"]] == [1, 2, 4]
+    assert app.main(["course", trials[0].stored.record_id[:12], "--db", url, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {phase["phase"] for phase in told["phases"]} == {"prefill", "decode", "request"}
+    assert all(stretch["tokens_per_s"] > 0 for phase in told["phases"] for stretch in phase["stretches"])
