@@ -18,7 +18,8 @@ def render(by: ByCondition) -> str:
 def _lines(by: ByCondition) -> Iterator[str]:
     yield f"# {plain(by.heading)}\n"
     for stratum in by.strata:
-        yield f"\n## {plain(by_tables.heading(stratum))}\n"
+        yield f"\n## {plain(stratum.device)}\n"
+        yield f"The same everywhere: {plain(words.shared_conditions(stratum.comparison))}.\n"
         yield from (f"- {plain(line)}" for line in by_tables.result(stratum))
         yield from (f"- Mind: {plain(mark)}" for mark in words.marks(stratum.comparison))
         for table in by_tables.tables_of(by, stratum):

@@ -11,7 +11,6 @@ from collector import numbers
 from collector.bills import Bill, BillCell, Price
 from collector.by_condition import ByCondition, Stratum
 from collector.comparison import ComparedWork, Row
-from collector.report import words
 from collector.report.layout import Line, Section, Shown, WorkTable, table_of
 from collector.scopes import NEAREST
 from phasewatt.records import Scope
@@ -39,11 +38,6 @@ def tables_of(by: ByCondition, stratum: Stratum) -> Iterator[ByTable]:
         costs = [line for bill in bills if bill.scope is scope for line in _lines(bill, by.price)]
         sections = (*table.sections, *([Section(_cost_title(by.price), tuple(costs))] if costs else ()))
         yield ByTable(work.title, stratum.values, table._replace(sections=sections))
-
-
-def heading(stratum: Stratum) -> str:
-    """Which device, and what is the same in all columns."""
-    return f"{stratum.device} ({words.shared_conditions(stratum.comparison)})"
 
 
 def result(stratum: Stratum) -> list[str]:

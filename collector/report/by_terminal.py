@@ -28,7 +28,8 @@ def show(by: ByCondition, console: Console) -> None:
 def _parts(by: ByCondition, width: int) -> Iterator[RenderableType]:
     yield Text(by.heading, style="bold")
     for stratum in by.strata:
-        yield Text(f"\n{by_tables.heading(stratum)}", style="bold")
+        yield Text(f"\n{stratum.device}", style="bold")
+        yield _indented(f"The same everywhere: {words.shared_conditions(stratum.comparison)}", "dim")
         yield from (_indented(line) for line in by_tables.result(stratum))
         yield from (_indented(f"Mind: {mark}", "yellow") for mark in words.marks(stratum.comparison))
         for table in by_tables.tables_of(by, stratum):
@@ -56,20 +57,25 @@ def _table(by: ByTable, columns: Sequence[int]) -> Table:
     for section in by.table.sections:
         table.add_row(Text(section.title, style="bold"))
         for line in section.lines:
-            table.add_row(Text(f"  {line.title}"), *(_cell(line.cells[column]) for column in columns))
+            title = Text.assemble("  ", line.title, (_marks(line.marks), "dim"))
+            table.add_row(title, *(_cell(line.cells[column]) for column in columns))
         table.add_section()
     return table
 
 
 def _cell(cell: Shown) -> Text:
     beside = f" {cell.interval or cell.reason}" if cell.interval or cell.reason else ""
-    text = Text.assemble((cell.value, "bold"), beside, ("".join(f" {mark})" for mark in cell.marks), "dim"))
+    text = Text.assemble((cell.value, "bold"), beside, (_marks(cell.marks), "dim"))
     if cell.ratio:
         text.append(
             f"\n{cell.ratio}{f' {cell.verdict.value}' if cell.verdict else ''}",
             style=STYLES[cell.verdict] if cell.verdict else "",
         )
     return text
+
+
+def _marks(marks: Sequence[int]) -> str:
+    return "".join(f" {mark})" for mark in marks)
 
 
 def _conditions(differing: Sequence[tuple[str, tuple[str, ...]]], values: Sequence[str]) -> Table:
