@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import time
+from pathlib import Path
 
 import msgspec
 
@@ -11,6 +13,7 @@ from collector.commands import table
 from collector.conditions import printable
 from collector.store import Store, TrialQuery, open_store
 from collector.stored import StoredTrial
+from collector.whole_file import draft_of
 from phasewatt import course
 from phasewatt.course import Stretch
 from phasewatt.errors import ConfigInvalid
@@ -19,6 +22,7 @@ from phasewatt.records import Outcome, Phase
 _HEADERS = ("FROM s", "TO s", "token/s", "POWER W", "TEMPERATURE °C", "CLOCK GHz", "HELD BACK")
 _PARTS = 10
 _MOST_PARTS = 200
+_HTML = frozenset({".html", ".htm"})
 
 
 class PhaseCourse(msgspec.Struct, frozen=True):
@@ -45,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trial", nargs="?", metavar="RECORD_ID", help="or its beginning; none: the newest that has one")
     parser.add_argument("--device", help="of this device only")
     parser.add_argument("--suite", help="of this suite only")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write a page with pictures there, .html")
     parser.add_argument("--parts", type=int, default=_PARTS, metavar="N", help="stretches (default: %(default)s)")
 
 
@@ -52,18 +57,33 @@ def run(args: argparse.Namespace) -> int:
     """Print the course of one trial."""
     if not 2 <= args.parts <= _MOST_PARTS:
         raise ConfigInvalid(f"--parts: expected 2 to {_MOST_PARTS}, got {args.parts}")
+    if args.out is not None and (args.json or args.out.suffix.lower() not in _HTML):
+        raise ConfigInvalid(f"--out: expected a name that ends in .html, without --json, got {str(args.out)!r}")
     with contextlib.closing(open_store(args.db)) as store:
         stored = _chosen(store, args)
         found = _course(stored, store, args.parts)
     if args.json:
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
         return 0
-    print(printable(f"{found.device}: {found.cell}{' (simulated)' if found.simulated else ''}"))
+    title = printable(f"{found.device}: {found.cell}{' (simulated)' if found.simulated else ''}")
+    if args.out is not None:
+        _write(args.out, title, found)
+        return 0
+    print(title)
     for phase in found.phases:
         print(f"\n{phase.phase.value}")
         table.show(_HEADERS, map(_row, phase.stretches), "no stretch")
     print("".join(f"\n{line}" for line in found.summary))
     return 0
+
+
+def _write(path: Path, title: str, found: TrialCourse) -> None:
+    from collector.report import course_page
+
+    phases = [(each.phase.value, each.stretches) for each in found.phases]
+    with draft_of(path) as draft:
+        draft.write_text(course_page.render(title, phases, found.summary, time.time()), encoding="utf-8")
+    print(f"{path}: {title}")
 
 
 def _chosen(store: Store, args: argparse.Namespace) -> StoredTrial:

@@ -220,7 +220,7 @@ def test_sweeps_and_courses_of_a_store_without_them(two_modes: str, capsys: pyte
 
 
 def test_a_sweep_and_a_course_are_shown(
-    filled: Callable[[Sequence[Measured]], str], capsys: pytest.CaptureFixture[str]
+    filled: Callable[[Sequence[Measured]], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Batches beside each other, the best with a star; a trial stretch by stretch with its power."""
     trials = [measured(done=work(batch=batch), slowness=batch / 2, sensors=[GPU], seed=batch) for batch in (1, 2, 4)]
@@ -234,3 +234,9 @@ def test_a_sweep_and_a_course_are_shown(
     told = json.loads(capsys.readouterr().out)
     assert {phase["phase"] for phase in told["phases"]} == {"prefill", "decode", "request"}
     assert all(stretch["tokens_per_s"] > 0 for phase in told["phases"] for stretch in phase["stretches"])
+    page = tmp_path / "course.html"
+    assert app.main(["course", trials[0].stored.record_id, "--db", url, "--out", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<svg") == 3
+    assert "power on gpu-board" in text and "this host does not tell of throttling" in text
+    assert app.main(["course", trials[0].stored.record_id, "--db", url, "--out", str(tmp_path / "c.txt")]) == 2
