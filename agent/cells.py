@@ -151,7 +151,7 @@ def _check(cell: Cell) -> None:
     if kind not in WEIGHTS or not where:
         raise ConfigInvalid(f"weights: expected random:SEED, path:DIR or hub:OWNER/NAME, got {cell.weights!r}")
     if kind == "random":
-        models.preset(cell.model)
+        models.named(cell.model)
     if len(cell.label) > MAX_LABEL:
         raise ConfigInvalid(f"weights: a name of {len(cell.weights)} letters is too long: {cell.weights[:40]}...")
 

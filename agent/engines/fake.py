@@ -37,7 +37,7 @@ class Fake:
         if not order.weights.startswith("random:"):
             raise EngineFailed(f"engine fake has no use for weights {order.weights!r}; expected random:SEED")
         return Described(
-            architecture=models.preset(order.model),
+            architecture=models.named(order.model),
             accelerator="fake",
             processor="simulated",
             gpu_uuid=None,
