@@ -55,6 +55,10 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
     engine: Name = "transformers"
     mode: Name = "eager"
     attention: Name = "sdpa"
+    tf32: bool = False
+    fused_weights: bool = False  # query, key and value in one product, gate and up in one
+    prefill_chunk: Positive | None = None  # prompt tokens a forward pass; None: all in one
+    experts: Name | None = None  # how a mixture's are computed; None: the engine's own choice
     accelerator: Name = "auto"
     batch: Positive = 1
     threads: Positive | None = None
@@ -67,7 +71,13 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
         threads = "" if self.threads is None else f" threads={self.threads}"
         work = f"{model} {self.dtype} batch={self.batch} {self.prompt_tokens}/{self.output_tokens}"
         how = f"{self.engine} {self.mode} {self.attention} {self.accelerator}"
-        return f"{work} {how}{threads} seed={self.prompt_seed}"
+        return f"{work} {how}{threads}{self._settings} seed={self.prompt_seed}"
+
+    @property
+    def _settings(self) -> str:
+        """Those that are not as they mostly are."""
+        told = ((self.tf32, "tf32"), (self.fused_weights, "fused"), (self.prefill_chunk, f"chunk={self.prefill_chunk}"))
+        return "".join(f" {text}" for chosen, text in (*told, (self.experts, f"experts={self.experts}")) if chosen)
 
 
 class Suite(Struct, frozen=True):
