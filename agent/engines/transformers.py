@@ -29,7 +29,7 @@ except ModuleNotFoundError as error:
 except ImportError as error:  # a library beside it is missing, or a release is too old
     raise EngineFailed(f"torch or transformers does not load here: {error}; install the platform's build") from error
 
-__all__ = ["Transformers", "config_of"]
+__all__ = ["Transformers", "config_of", "device_events"]
 
 
 class Transformers:
@@ -134,11 +134,7 @@ class Transformers:
         """See `Engine.device_busy_ns`: the union of all kernel and copy intervals."""
         if self._device.type != "cuda":
             raise EngineFailed("the CPU is the device: it has no device time apart from host time")
-        activities = [torch.profiler.ProfilerActivity.CUDA]
-        with torch.profiler.profile(activities=activities, acc_events=True) as profiler:
-            work()
-            self.sync()
-        busy_ns = _union_ns(_device_intervals_ns(profiler))
+        busy_ns = _union_ns(sorted((start, end) for _, start, end in device_events(work, self.sync)))
         if busy_ns == 0:
             raise EngineFailed("the profiler saw no kernel: its access to the GPU may be restricted")
         return busy_ns
@@ -214,10 +210,15 @@ def _versions() -> dict[str, str]:
     return versions | {"numpy": importlib.metadata.version("numpy")}
 
 
-def _device_intervals_ns(profiler: torch.profiler.profile) -> list[tuple[int, int]]:
+def device_events(work: Callable[[], object], sync: Callable[[], None]) -> list[tuple[str, int, int]]:
+    """Name, start and end in ns of every kernel and copy during `work`, by the profiler."""
+    activities = [torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities, acc_events=True) as profiler:
+        work()
+        sync()
     events = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]  # present after the block
     on_gpu = [event for event in events if event.device_type() == torch._C._autograd.DeviceType.CUDA]
-    return sorted((event.start_ns(), event.start_ns() + event.duration_ns()) for event in on_gpu)
+    return [(event.name(), event.start_ns(), event.start_ns() + event.duration_ns()) for event in on_gpu]
 
 
 def _union_ns(intervals: list[tuple[int, int]]) -> int:

@@ -14,7 +14,15 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, eager
 
 from phasewatt.errors import EngineFailed
 
-_FAMILIES = ("llama", "qwen2", "qwen3", "olmoe", "qwen2_moe", "qwen3_moe", "mixtral")  # their attention is computed alike
+_FAMILIES = (
+    "llama",
+    "qwen2",
+    "qwen3",
+    "olmoe",
+    "qwen2_moe",
+    "qwen3_moe",
+    "mixtral",
+)  # their attention is computed alike
 
 
 def fuse(model: Any) -> None:

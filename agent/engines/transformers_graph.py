@@ -21,7 +21,9 @@ def graph(model: Any) -> Static:
     """
     if model.device.type != "cuda":
         raise EngineFailed("mode graph needs an NVIDIA GPU: CUDA graphs exist nowhere else; choose eager or compiled")
-    return Static(model, Maker(step=captured, whole=_as_it_is, later=_as_it_is, making=lambda _: contextlib.nullcontext()))
+    return Static(
+        model, Maker(step=captured, whole=_as_it_is, later=_as_it_is, making=lambda _: contextlib.nullcontext())
+    )
 
 
 def captured(step: Step, position: torch.Tensor) -> Step:

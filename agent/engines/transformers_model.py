@@ -140,5 +140,3 @@ def _seed(text: str) -> int:
     if not text.isdecimal():
         raise ConfigInvalid(f"weights: expected random:SEED with a whole number, got 'random:{text}'")
     return int(text)
-
-

@@ -1,4 +1,4 @@
-"""What the modes `graph` and `compiled` share: a cache of fixed size, and a decode step that feeds itself on the device.
+"""What the modes `graph` and `compiled` share: a cache of fixed size, and a decode step that feeds itself.
 
 One step takes a token from a buffer, puts the next one there, and moves the position on, all on the device: a loop of
 steps needs neither a copy nor a wait.
@@ -136,9 +136,7 @@ def _pass_over(model: Any, cache: PromptCache) -> Pass:
     return run
 
 
-def _step_on(
-    model: Any, cache: StepCache, token: torch.Tensor, position: torch.Tensor, slots: torch.Tensor
-) -> Step:
+def _step_on(model: Any, cache: StepCache, token: torch.Tensor, position: torch.Tensor, slots: torch.Tensor) -> Step:
     mask_of = step_mask(model.config._attn_implementation, model.dtype)
 
     def step() -> torch.Tensor:

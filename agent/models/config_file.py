@@ -1,4 +1,4 @@
-"""A Hugging Face `config.json` read as an architecture; what no engine here would run as it says is refused by its key."""
+"""A Hugging Face `config.json` as an architecture; what no engine here would run as it says is refused by its key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Architecture, Experts
+from phasewatt.records import Architecture
 
 FAMILIES = ("llama", "qwen2", "qwen3", "olmoe", "qwen2_moe", "qwen3_moe", "mixtral")
 
@@ -126,7 +126,7 @@ def _check_plain(family: str, config: Mapping[str, Any]) -> None:
 
 def _check_shape(shape: Architecture) -> None:
     if shape.heads % shape.kv_heads:
-        raise ConfigInvalid(f"num_attention_heads: expected a multiple of {shape.kv_heads} key heads, got {shape.heads}")
+        raise ConfigInvalid(f"num_attention_heads: {shape.heads} is no multiple of {shape.kv_heads} key heads")
     if shape.head_dim % 2:
         raise ConfigInvalid(f"head_dim: expected an even number for the rotary embedding, got {shape.head_dim}")
     if shape.experts is not None and shape.experts.per_token > shape.experts.count:
