@@ -40,7 +40,7 @@ def from_config_file(path: Path) -> Architecture:
         if path.stat().st_size > _LARGEST_BYTES:
             raise ConfigInvalid(f"model: {path} is larger than any config.json")
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigInvalid(f"model: cannot read {path}: {error}") from error
     if not isinstance(config, dict):
         raise ConfigInvalid(f"model: {path} is no JSON object; expected a decoder's config.json")

@@ -19,10 +19,11 @@ COMPILED = pytest.mark.timeout(SLOW_S)
 
 @pytest.fixture(autouse=True)
 def one_compiler() -> Iterator[None]:
-    """Compile in this process: starting others takes longer than these models do."""
+    """Compile in this process and without vector instructions, whose trials take longer than these models do."""
     import torch._inductor.config
 
-    with torch._inductor.config.patch(compile_threads=1):
+    plain = {"compile_threads": 1, "cpp.vec_isa_ok": True, "cpp.simdlen": 0}
+    with torch._inductor.config.patch(plain):
         yield
 
 
