@@ -38,9 +38,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--depth", type=int, default=64)
+    parser.add_argument("--threads", type=int, help="CPU threads of torch (default: its own choice)")
     args = parser.parse_args()
     if args.pairs < min(_T_975):
         parser.error(f"--pairs: at least {min(_T_975)}")
+    if args.threads:
+        torch.set_num_threads(args.threads)
     engine = _loaded(args.model, args.dtype)
     on_gpu = torch.cuda.is_available()
     clocks: list[tuple[str, Callable[[Callable[[], object]], float]]] = [("host", _host_s(engine))]
@@ -48,7 +51,7 @@ def main() -> None:
         clocks.insert(0, ("device", lambda work: engine.device_busy_ns(work) * 1e-9))
     print(
         f"{args.model} {args.dtype}, {args.depth} tokens, {args.steps} steps, {args.pairs} pairs, "
-        f"torch {torch.__version__}"
+        f"{torch.get_num_threads()} CPU threads, torch {torch.__version__}"
     )
     print("phase    clock    engine / bare   95 % interval       bare")
     for phase, (ours, bare) in _sides(engine, args.model, args.depth, args.steps).items():

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from agent.station import Station
     from agent.stopping import Stop
 
-_TEXTS = ("model", "weights", "dtype", "engine", "attention", "accelerator")
+_TEXTS = ("model", "weights", "dtype", "engine", "mode", "attention", "experts", "accelerator")
 _SLICE_S = 0.5
-_NUMBERS = ("batch", "threads", "prompt_tokens", "output_tokens")
+_NUMBERS = ("batch", "threads", "prompt_tokens", "output_tokens", "prefill_chunk")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,6 +18,15 @@ COMPILED = pytest.mark.timeout(SLOW_S)
 
 
 @pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other crawl where others take the processor's time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
 def one_compiler() -> Iterator[None]:
     """Compile in this process and without vector instructions, whose trials take longer than these models do."""
     import torch._inductor.config
