@@ -17,7 +17,7 @@ from phasewatt.records import Task, Weights, Work
 _RESERVE_BYTES = 512 * 1024 * 1024  # the engine's own code and buffers
 _DESCRIBE_S = 600.0  # importing torch from an SD card, or fetching weights
 _LOAD_S = 1800.0
-_PROMPT_S = 120.0
+_PROMPT_S = 1800.0  # a mode may compile the model for its shapes
 
 Expected = TypeVar("Expected")
 
@@ -29,6 +29,8 @@ class Placed(NamedTuple):
     work: Work
     threads: int | None
     tf32: bool | None
+    cache_tokens: int | None = None
+    experts: str | None = None
 
 
 class Bench:
@@ -42,6 +44,7 @@ class Bench:
         self._described: Described | None = None
         self._loaded: Loaded | None = None
         self.loading_s = 0.0  # spent on engines and models so far
+        self._order: Load | None = None  # that it was loaded by
 
     def place(self, cell: Cell) -> Placed:
         """Load the model and set the prompt of `cell`.
@@ -52,12 +55,19 @@ class Bench:
         """
         began_s = time.monotonic()
         described = self._describe(cell)
-        _check_fit(_task(cell, described, ""), cell.dtype, described)
+        _check_fit(_task(cell, described, ""), cell, described)
         task = _task(cell, described, _prompt_digest(cell, described.architecture.vocab_size))
         loaded = self._load(cell, described)
         self.loading_s += time.monotonic() - began_s
-        self._progress("setting the prompt")
-        order = Prompt(seed=cell.prompt_seed, batch=cell.batch, tokens=cell.prompt_tokens, threads=cell.threads)
+        self._progress("setting the prompt" if cell.mode == "eager" else f"preparing mode {cell.mode}")
+        order = Prompt(
+            seed=cell.prompt_seed,
+            batch=cell.batch,
+            tokens=cell.prompt_tokens,
+            threads=cell.threads,
+            room=cell.prompt_tokens + cell.output_tokens,
+            chunk=cell.prefill_chunk,
+        )
         ready = self.ask(order, Ready, _PROMPT_S)
         weights = Weights(
             source=loaded.weights_source,
@@ -65,7 +75,8 @@ class Bench:
             digest=loaded.weights_digest,
             drawn_on=loaded.drawn_on,
         )
-        return Placed(described, Work(task=task, weights=weights, dtype=cell.dtype), ready.threads, loaded.tf32)
+        work = Work(task=task, weights=weights, dtype=cell.dtype)
+        return Placed(described, work, ready.threads, loaded.tf32, ready.cache_tokens, loaded.experts)
 
     def ask(self, question: Question, answer: type[Expected], limit_s: float) -> Expected:
         """See `WorkerProcess.ask`."""
@@ -77,7 +88,7 @@ class Bench:
         """End the engine's process, and with it all memory that it held."""
         if self._worker is not None:
             self._worker.close()
-        self._worker, self._key, self._described, self._loaded = None, (), None, None
+        self._worker, self._key, self._described, self._loaded, self._order = None, (), None, None, None
 
     @property
     def is_on_gpu(self) -> bool:
@@ -90,7 +101,7 @@ class Bench:
         return None if self._worker is None else self._worker.pid
 
     def _describe(self, cell: Cell) -> Described:
-        key = cell.load_key
+        key = cell.model_key
         if key != self._key or self._described is None:
             self.clear()
             self._progress(f"starting engine {cell.engine}")
@@ -101,16 +112,20 @@ class Bench:
         return self._described
 
     def _load(self, cell: Cell, described: Described) -> Loaded:
-        if self._loaded is None:
+        order = Load(
+            architecture=described.architecture,
+            weights=cell.weights,
+            dtype=cell.dtype,
+            mode=cell.mode,
+            attention=cell.attention,
+            accelerator=described.accelerator,
+            tf32=cell.tf32,
+            fused_weights=cell.fused_weights,
+            experts=cell.experts,
+        )
+        if self._loaded is None or order != self._order:
             self._progress(f"loading {described.architecture.name} in {cell.dtype}")
-            order = Load(
-                architecture=described.architecture,
-                weights=cell.weights,
-                dtype=cell.dtype,
-                mode=cell.mode,
-                attention=cell.attention,
-                accelerator=described.accelerator,
-            )
+            self._loaded, self._order = None, order
             self._loaded = self.ask(order, Loaded, _LOAD_S)
         return self._loaded
 
@@ -129,22 +144,23 @@ def _task(cell: Cell, described: Described, prompt_digest: str) -> Task:
     )
 
 
-def needed_bytes(task: Task, dtype: str) -> int:
+def needed_bytes(task: Task, cell: Cell) -> int:
     """Memory that a task needs at least, the engine's own included."""
-    return roofline.needed_bytes(task, dtype) + _RESERVE_BYTES
+    scores = cell.attention == "eager"
+    return roofline.needed_bytes(task, cell.dtype, cell.prefill_chunk, scores) + _RESERVE_BYTES
 
 
-def _check_fit(task: Task, dtype: str, described: Described) -> None:
+def _check_fit(task: Task, cell: Cell, described: Described) -> None:
     """Raise DoesNotFit, with both figures, before anything is loaded."""
     shape = task.architecture
     length = task.prompt_tokens + task.output_tokens
     if length > shape.max_position:
         raise DoesNotFit(f"{length} tokens are more than the {shape.max_position} positions of {shape.name}")
-    needed = needed_bytes(task, dtype)
+    needed = needed_bytes(task, cell)
     free = described.memory_free_bytes
     if free is not None and needed > free:
         raise DoesNotFit(
-            f"{shape.name} in {dtype} with {task.batch} x {length} tokens needs {needed / 1e9:.1f} GB, "
+            f"{shape.name} in {cell.dtype} with {task.batch} x {length} tokens needs {needed / 1e9:.1f} GB, "
             f"{free / 1e9:.1f} GB are free on {described.processor or described.accelerator}: "
             "choose a smaller model, dtype or batch"
         )

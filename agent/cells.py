@@ -27,7 +27,10 @@ MAX_CELLS = 1000
 MAX_LABEL = 256  # of a cell in a trial
 ALL_PHASES = "prefill, decode, request"
 _LIKE_PHASES = r"^(prefill|decode|request)(, *(prefill|decode|request))*\Z"
-_OF_ONE_PROMPT = frozenset({"prompt_tokens", "output_tokens", "batch", "threads", "prompt_seed", "phases"})
+_OF_ONE_PROMPT = frozenset(
+    {"prompt_tokens", "output_tokens", "batch", "threads", "prompt_seed", "phases", "prefill_chunk"}
+)
+_OF_ONE_MODE = frozenset({"mode", "tf32"})
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=_PLAIN)]
 
 
@@ -66,6 +69,10 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
     engine: Name = "transformers"
     mode: Name = "eager"
     attention: Name = "sdpa"
+    tf32: bool = False
+    fused_weights: bool = False  # query, key and value in one product, gate and up in one
+    prefill_chunk: Positive | None = None  # prompt tokens a forward pass; None: all in one
+    experts: Name | None = None  # how a mixture's are computed; None: the engine's own choice
     accelerator: Name = "auto"
     batch: Positive = 1
     threads: Positive | None = None
@@ -80,7 +87,7 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
         work = f"{model} {self.dtype} batch={self.batch} {self.prompt_tokens}/{self.output_tokens}"
         how = f"{self.engine} {self.mode} {self.attention} {self.accelerator}"
         phases = "" if self.measured == _ALL else f" {'+'.join(phase.value for phase in self.measured)} only"
-        return f"{work} {how}{threads} seed={self.prompt_seed}{phases}"
+        return f"{work} {how}{threads}{self._settings} seed={self.prompt_seed}{phases}"
 
     @property
     def measured(self) -> tuple[Phase, ...]:
@@ -89,10 +96,22 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(phase for phase in _ALL if phase.value in asked)
 
     @property
+    def model_key(self) -> tuple[str, ...]:
+        """What cells must share to be measured on one model in memory."""
+        named = (name for name in self.__struct_fields__ if name not in _OF_ONE_PROMPT | _OF_ONE_MODE)
+        return tuple(f"{name}={getattr(self, name)}" for name in named)
+
+    @property
     def load_key(self) -> tuple[str, ...]:
-        """What cells must share to be measured on one loaded model."""
+        """What cells must share to be measured one after another: the model, made ready in one way."""
         named = (name for name in self.__struct_fields__ if name not in _OF_ONE_PROMPT)
         return tuple(f"{name}={getattr(self, name)}" for name in named)
+
+    @property
+    def _settings(self) -> str:
+        """Those that are not as they mostly are."""
+        told = ((self.tf32, "tf32"), (self.fused_weights, "fused"), (self.prefill_chunk, f"chunk={self.prefill_chunk}"))
+        return "".join(f" {text}" for chosen, text in (*told, (self.experts, f"experts={self.experts}")) if chosen)
 
 
 class Suite(Struct, frozen=True):
@@ -178,7 +197,7 @@ def _check(cell: Cell) -> None:
     if kind not in WEIGHTS or not where:
         raise ConfigInvalid(f"weights: expected random:SEED, path:DIR or hub:OWNER/NAME, got {cell.weights!r}")
     if kind == "random":
-        models.preset(cell.model)
+        models.named(cell.model)
     if len(cell.label) > MAX_LABEL:
         raise ConfigInvalid(f"weights: a name of {len(cell.weights)} letters is too long: {cell.weights[:40]}...")
 

@@ -28,6 +28,9 @@ class Load(Order, frozen=True):
     mode: str
     attention: str
     accelerator: str
+    tf32: bool = False
+    fused_weights: bool = False  # query, key and value in one product, gate and up in one
+    experts: str | None = None  # how a mixture's are computed; None: the engine's own choice
 
 
 class Prompt(Order, frozen=True):
@@ -37,6 +40,8 @@ class Prompt(Order, frozen=True):
     batch: int
     tokens: int
     threads: int | None
+    room: int = 0  # most tokens a sequence that the cache will hold; 0: not told
+    chunk: int | None = None  # prompt tokens a forward pass; None: all in one
 
 
 class Repeat(Order, frozen=True):
@@ -91,12 +96,14 @@ class Loaded(Order, frozen=True):
     drawn_on: str | None
     seconds: float
     tf32: bool | None
+    experts: str | None = None  # how a mixture's are computed; None: there are none, or the engine does not tell
 
 
 class Ready(Order, frozen=True):
     """Answer to Prompt."""
 
     threads: int | None
+    cache_tokens: int | None = None  # a sequence, in a cache of fixed size; None: it grows
 
 
 class Repeated(Order, frozen=True):

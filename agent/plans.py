@@ -76,7 +76,7 @@ def free_bytes(cell: Cell, host: Host) -> int | None:
 
 def _planned(cell: Cell, suite: Suite, host: Host, expected: Expectation) -> PlannedCell:
     shape = shape_of(cell)
-    needed = None if shape is None else bench.needed_bytes(_task(cell, shape), cell.dtype)
+    needed = None if shape is None else bench.needed_bytes(_task(cell, shape), cell)
     free = free_bytes(cell, host)
     return PlannedCell(
         label=cell.label,

@@ -76,9 +76,11 @@ class Worker:
 
         threads = self._set_threads(order.threads)
         self._engine.reset_peak_memory()
+        self._phases = None  # its prompt and cache are gone, whatever comes of this
         with self._engine.guarded():
+            cache_tokens = self._engine.plan(order)
             self._phases = Phases(self._engine, context, order.batch, order.tokens)
-        return Ready(threads=threads)
+        return Ready(threads=threads, cache_tokens=cache_tokens)
 
     def _set_threads(self, asked: int | None) -> int | None:
         """CPU threads that torch uses from now on, its own choice where none is asked for; None without torch."""

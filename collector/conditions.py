@@ -16,7 +16,8 @@ Setting = tuple[str, str | None]
 
 _CHOSEN = frozenset({"engine", "mode", "parallelism", "dtype", "quantization", "weights"})
 _LOCKED = "locked clocks"
-_NAMED = frozenset({"TF32", "power mode", _LOCKED, "power limit", "ECC", "persistence mode", "MIG"})
+_TUNED = ("TF32", "fused weights", "prefill chunk", "experts")
+_NAMED = frozenset({*_TUNED, "power mode", _LOCKED, "power limit", "ECC", "persistence mode", "MIG"})
 NO_MARKS = "none"
 _DIGEST = "weights digest"
 _VERSION = " version"
@@ -98,6 +99,9 @@ def _settings(conditions: Conditions) -> list[Setting]:
         ("processor", conditions.processor),
         ("attention", conditions.attention),
         ("TF32", _switch(conditions.tf32)),
+        ("fused weights", "on" if conditions.fused_weights else "off"),
+        ("prefill chunk", str(conditions.prefill_chunk or "off")),
+        ("experts", conditions.experts_by),
         ("threads", None if conditions.threads is None else str(conditions.threads)),
         ("parallelism", conditions.parallelism),
         ("power mode", _power_mode(conditions)),

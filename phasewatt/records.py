@@ -83,6 +83,7 @@ class Experts(Record, frozen=True):
     per_token: Positive
     intermediate_size: Positive
     shared_intermediate_size: Count = 0
+    norm_topk_prob: bool = False  # the weights of a token's experts are scaled to sum to one
 
 
 class Architecture(Record, frozen=True):
@@ -104,6 +105,8 @@ class Architecture(Record, frozen=True):
     rope_theta: float = 10000.0
     norm_eps: float = 1e-5
     experts: Experts | None = None
+    qk_norm_joint: bool = False  # the norms of queries and keys span all heads at once
+    output_bias: bool = False  # of the attention's output projection
 
 
 class Task(Record, frozen=True):
@@ -207,6 +210,10 @@ class Conditions(Record, frozen=True):
     state: tuple[HostState | None, HostState | None] = (None, None)  # before, after
     cooling: Cooling | None = None  # None: nothing was waited for
     slept_s: float | None = None  # of the host, suspended meanwhile; None: its clocks do not tell
+    prefill_chunk: Positive | None = None  # prompt tokens a forward pass; None: all in one
+    fused_weights: bool | None = None  # query, key and value in one product, gate and up in one; None: not told
+    cache_tokens: Positive | None = None  # a sequence, in a cache of fixed size; None: it grows
+    experts_by: Label | None = None  # how a mixture's experts are computed, in the engine's own word
 
 
 class Span(Record, frozen=True):

@@ -2,7 +2,8 @@
 
 A multiply-add counts as two FLOPs. Attention is counted causally, so each new token meets itself and all before it;
 the language-model head runs for the last position only, as every engine here asks of it. Norms, rotary embedding and
-activation functions are left out (under 1 % of the FLOPs of any preset).
+activation functions are left out (under 1 % of the FLOPs of any preset). A token of a mixture multiplies the experts
+that it is routed to; how many different ones a pass must read depends on the routing, so it is an expectation.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ def parameter_count(shape: Architecture) -> int:
     return embeddings + shape.layers * (_attention(shape) + _ffn_total(shape) + _norms(shape)) + shape.hidden_size
 
 
+def active_parameter_count(shape: Architecture) -> int:
+    """Parameters that one token meets: all but a mixture's other experts."""
+    return parameter_count(shape) - shape.layers * (_ffn_total(shape) - _ffn_active(shape))
+
+
 def weight_bytes(shape: Architecture, dtype: str) -> int:
     """Memory of all parameters in bytes."""
     return parameter_count(shape) * element_bytes(dtype)
@@ -42,12 +48,18 @@ def kv_bytes_per_token(shape: Architecture, dtype: str) -> int:
     return 2 * shape.layers * shape.kv_heads * shape.head_dim * element_bytes(dtype)
 
 
-def needed_bytes(task: Task, dtype: str) -> int:
-    """Memory that a task needs at least: weights, KV cache, and the widest activations of its prefill."""
+def needed_bytes(task: Task, dtype: str, chunk: int | None = None, scores: bool = False) -> int:
+    """Memory that a task needs at least: weights, KV cache, and the widest activations of its prefill.
+
+    `chunk` prompt tokens go through a pass, all if None; `scores`: attention keeps its whole matrix, as "eager" does.
+    """
     shape = task.architecture
+    tokens = min(chunk or task.prompt_tokens, task.prompt_tokens)
     sequences = task.batch * (task.prompt_tokens + task.output_tokens)
-    widest = max(2 * shape.intermediate_size, (shape.heads + 2 * shape.kv_heads) * shape.head_dim)
-    activations = task.batch * task.prompt_tokens * (widest + 2 * shape.hidden_size) + task.batch * shape.vocab_size
+    widest = max(_ffn_width(shape), (shape.heads + 2 * shape.kv_heads) * shape.head_dim)
+    if scores:
+        widest = max(widest, 2 * shape.heads * task.prompt_tokens)  # before and after the softmax
+    activations = task.batch * tokens * (widest + 2 * shape.hidden_size) + task.batch * shape.vocab_size
     return (
         weight_bytes(shape, dtype) + sequences * kv_bytes_per_token(shape, dtype) + activations * element_bytes(dtype)
     )
@@ -66,13 +78,16 @@ def phase_flops(task: Task, phase: Phase, kv_start: int, kv_end: int) -> int:
 
 
 def phase_bytes(task: Task, dtype: str, phase: Phase, kv_start: int, kv_end: int) -> int:
-    """Bytes that one repetition must move at least: weights once a pass, the KV cache read and its new part written."""
+    """Bytes that one repetition must move at least: weights once a pass, the KV cache read and its new part written.
+
+    Of a mixture those experts count that a pass is expected to meet where all are equally likely.
+    """
     shape = task.architecture
     tokens = kv_end - kv_start
     passes = _passes(phase, tokens, task)
-    matrices = shape.layers * (_attention(shape) + _ffn_active(shape)) + shape.hidden_size * shape.vocab_size
-    weights = matrices * element_bytes(dtype) * passes
     per_pass = tokens // passes
+    matrices = shape.layers * (_attention(shape) + _ffn_met(shape, task.batch * per_pass))
+    weights = round((matrices + shape.hidden_size * shape.vocab_size) * element_bytes(dtype)) * passes
     read = sum(kv_start + per_pass * index for index in range(passes))
     cache = kv_bytes_per_token(shape, dtype) * task.batch * (read + tokens)
     return weights + cache
@@ -90,25 +105,31 @@ def _passes(phase: Phase, tokens: int, task: Task) -> int:
 def _attention(shape: Architecture) -> int:
     heads = shape.heads * shape.head_dim
     kv = 2 * shape.kv_heads * shape.head_dim
-    bias = heads + kv if shape.qkv_bias else 0
+    bias = (heads + kv if shape.qkv_bias else 0) + (shape.hidden_size if shape.output_bias else 0)
     return shape.hidden_size * (heads + kv) + bias + heads * shape.hidden_size
 
 
 def _ffn_total(shape: Architecture) -> int:
-    if shape.experts is None:
-        return 3 * shape.hidden_size * shape.intermediate_size
-    return _ffn_mixture(shape, shape.experts.count)
+    return round(_ffn(shape, None if shape.experts is None else shape.experts.count))
 
 
 def _ffn_active(shape: Architecture) -> int:
     """Feed-forward parameters that one token meets."""
+    return round(_ffn(shape, None if shape.experts is None else shape.experts.per_token))
+
+
+def _ffn_met(shape: Architecture, tokens: int) -> float:
+    """Feed-forward parameters that a pass of `tokens` tokens is expected to meet."""
     if shape.experts is None:
+        return _ffn_total(shape)
+    missed = (1 - shape.experts.per_token / shape.experts.count) ** tokens  # the chance of one expert, by all of them
+    return _ffn(shape, shape.experts.count * (1 - missed))
+
+
+def _ffn(shape: Architecture, experts: float | None) -> float:
+    """Parameters of one layer's feed-forward part, `experts` of a mixture counted."""
+    if shape.experts is None or experts is None:
         return 3 * shape.hidden_size * shape.intermediate_size
-    return _ffn_mixture(shape, shape.experts.per_token)
-
-
-def _ffn_mixture(shape: Architecture, experts: int) -> int:
-    assert shape.experts is not None
     mixture = shape.experts
     shared_gate = shape.hidden_size if mixture.shared_intermediate_size else 0
     router = shape.hidden_size * mixture.count + shared_gate
@@ -116,5 +137,17 @@ def _ffn_mixture(shape: Architecture, experts: int) -> int:
     return router + 3 * shape.hidden_size * widths
 
 
+def _ffn_width(shape: Architecture) -> int:
+    """Widest activations of one token in the feed-forward part: of a mixture each of its experts gets a copy of it."""
+    if shape.experts is None:
+        return 2 * shape.intermediate_size
+    mixture = shape.experts
+    routed = mixture.per_token * (2 * mixture.intermediate_size + shape.hidden_size)
+    return max(routed, 2 * mixture.shared_intermediate_size)
+
+
 def _norms(shape: Architecture) -> int:
-    return 2 * shape.hidden_size + (2 * shape.head_dim if shape.qk_norm else 0)
+    if not shape.qk_norm:
+        return 2 * shape.hidden_size
+    heads = (shape.heads + shape.kv_heads) if shape.qk_norm_joint else 2
+    return 2 * shape.hidden_size + heads * shape.head_dim

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from agent.orders import Burn, Burned, Described, Load, Loaded, Resolve
+from agent.orders import Burn, Burned, Described, Load, Loaded, Prompt, Resolve
 from phasewatt.errors import ConfigInvalid
 from phasewatt.records import MemoryUse
 
@@ -22,10 +22,11 @@ ENGINES: Mapping[str, str] = {
 
 
 class Engine(Protocol):
-    """Runs one model, one phase at a time. A token is the engine's own handle, [batch, 1].
+    """Runs one model, one phase at a time. A token is the engine's own handle, [batch, 1], good until the next call.
 
-    `describe`, `load` and `set_prompt` may take their time. `prefill`, `decode_one` and `sync` are the hot path: they
-    may return before the device is done, except `sync`. Errors are `EngineFailed`, or become so within `guarded`.
+    `describe`, `load`, `plan` and `set_prompt` may take their time. `prefill`, `decode_one` and `sync` are the hot
+    path: they may return before the device is done, except `sync`. Errors are `EngineFailed`, or become so within
+    `guarded`.
     """
 
     simulated: bool
@@ -34,7 +35,14 @@ class Engine(Protocol):
         """The processor that would run the model, its free memory, versions, and the architecture."""
 
     def load(self, order: Load) -> Loaded:
-        """Bring the weights to the processor."""
+        """Bring the weights to the processor; of a model that is there already, only how it is run changes."""
+
+    def plan(self, order: Prompt) -> int | None:
+        """Learn what comes: `order.tokens` is the prompt that is timed, `order.room` the deepest cache.
+
+        The tokens a sequence that a cache of fixed size will hold; None where it grows. Prompts of other lengths, which
+        only fill the cache, may follow.
+        """
 
     def set_prompt(self, ids: array[int], batch: int) -> None:
         """Place token ids, row-major [batch, tokens], on the processor; the cache is empty afterwards."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from agent import memory, models
-from agent.orders import Burn, Burned, Described, Load, Loaded, Resolve
+from agent.orders import Burn, Burned, Described, Load, Loaded, Prompt, Resolve
 from phasewatt import roofline
 from phasewatt.errors import EngineFailed
 from phasewatt.records import MemoryUse
@@ -37,7 +37,7 @@ class Fake:
         if not order.weights.startswith("random:"):
             raise EngineFailed(f"engine fake has no use for weights {order.weights!r}; expected random:SEED")
         return Described(
-            architecture=models.preset(order.model),
+            architecture=models.named(order.model),
             accelerator="fake",
             processor="simulated",
             gpu_uuid=None,
@@ -58,6 +58,9 @@ class Fake:
             seconds=0.0,
             tf32=None,
         )
+
+    def plan(self, order: Prompt) -> None:
+        """See `Engine.plan`."""
 
     def set_prompt(self, ids: array[int], batch: int) -> None:
         """See `Engine.set_prompt`."""

@@ -1,4 +1,4 @@
-"""The reference engine: Hugging Face transformers on PyTorch, eager, with a dynamic KV cache."""
+"""The reference engine: Hugging Face transformers on PyTorch, in the modes of transformers_modes.py."""
 
 from __future__ import annotations
 
@@ -6,27 +6,30 @@ import contextlib
 import importlib.metadata
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from agent import memory, models, out_of_memory
-from agent.orders import Burn, Burned, Described, Load, Loaded, Resolve
-from phasewatt.errors import ConfigInvalid, DoesNotFit, EngineFailed
-from phasewatt.records import Architecture, MemoryUse
+import msgspec
+
+from agent import memory, out_of_memory
+from agent.orders import Burn, Burned, Described, Load, Loaded, Prompt, Resolve
+from phasewatt.errors import DoesNotFit, EngineFailed
+from phasewatt.records import MemoryUse
 
 try:
     import torch
     import transformers
-    from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
-    from transformers.initialization import no_init_weights
 
-    from agent.engines import weights
+    from agent.engines import transformers_attention, transformers_fused, transformers_modes
     from agent.engines.burner import Burner
+    from agent.engines.transformers_model import architecture, build, config_of
+    from agent.engines.transformers_modes import Mode, Plan
 except ModuleNotFoundError as error:
     raise EngineFailed(f"engine transformers needs {error.name}: pip install 'phasewatt[torch]'") from error
 except ImportError as error:  # a library beside it is missing, or a release is too old
     raise EngineFailed(f"torch or transformers does not load here: {error}; install the platform's build") from error
+
+__all__ = ["Transformers", "config_of", "device_events"]
 
 
 class Transformers:
@@ -38,17 +41,18 @@ class Transformers:
         transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         torch.set_grad_enabled(False)
+        transformers_attention.register()
         self._device = torch.device("cpu")
         self._model: Any = None
-        self._prompt: torch.Tensor | None = None  # [batch, tokens]
-        self._cache: Any = None
+        self._loaded: tuple[Load, Loaded] | None = None  # the model as it was asked for, and what came of it
+        self._mode: Mode | None = None
         self._burners: dict[str, Burner] = {}
 
     def describe(self, order: Resolve) -> Described:
         """See `Engine.describe`."""
         accelerator = _accelerator(order.accelerator)
         return Described(
-            architecture=_architecture(order),
+            architecture=architecture(order),
             accelerator=accelerator,
             processor=torch.cuda.get_device_name() if accelerator == "cuda" else memory.cpu_model(),
             gpu_uuid=f"GPU-{torch.cuda.get_device_properties(0).uuid}" if accelerator == "cuda" else None,
@@ -58,44 +62,68 @@ class Transformers:
         )
 
     def load(self, order: Load) -> Loaded:
-        """See `Engine.load`."""
-        if order.mode != "eager":
-            raise EngineFailed(f"engine transformers has no mode {order.mode!r}; known: eager")
+        """See `Engine.load`: where only mode or TF32 differ, the weights stay where they are."""
+        self._mode = None
         self._device = torch.device(_accelerator(order.accelerator))
-        started = time.monotonic()
-        model, digest, drawn_on = _build(order, self._device)
-        self._model = model.eval()
-        return Loaded(
-            parameters=sum(p.numel() for p in self._model.parameters()),
-            weights_source=order.weights,
-            weights_digest=digest,
-            drawn_on=drawn_on,
-            seconds=time.monotonic() - started,
-            tf32=torch.get_float32_matmul_precision() != "highest" if self._device.type == "cuda" else None,
-        )
+        transformers_attention.check(order.attention, order.mode, self._device.type, order.dtype)
+        _set_tf32(order.tf32, self._device.type)
+        model = msgspec.structs.replace(order, mode="", tf32=False)
+        if self._loaded is None or self._loaded[0] != model:
+            self._model, self._loaded = None, None
+            self._loaded = model, self._bring(order)
+        self._mode = transformers_modes.create(order.mode, self._model)
+        return msgspec.structs.replace(self._loaded[1], tf32=order.tf32 if self._device.type == "cuda" else None)
+
+    def plan(self, order: Prompt) -> int | None:
+        """See `Engine.plan`."""
+        room = order.room or 2 * order.tokens
+        return self._ready.plan(Plan(batch=order.batch, tokens=order.tokens, room=room, chunk=order.chunk))
 
     def set_prompt(self, ids: array[int], batch: int) -> None:
         """See `Engine.set_prompt`."""
-        self._prompt = torch.tensor(ids, dtype=torch.int64).reshape(batch, -1).to(self._device)
-        self.reset()
+        self._ready.set_prompt(torch.tensor(ids, dtype=torch.int64).reshape(batch, -1).to(self._device))
 
     def reset(self) -> None:
         """See `Engine.reset`."""
-        self._cache = DynamicCache(config=self._model.config)
+        self._ready.reset()
 
     def prefill(self) -> torch.Tensor:
         """See `Engine.prefill`."""
-        return self._forward(self._prompt)
+        return self._ready.prefill()
 
     def decode_one(self, token: torch.Tensor) -> torch.Tensor:
         """See `Engine.decode_one`."""
-        return self._forward(token)
+        return self._ready.decode_one(token)
 
     def crop(self, depth: int) -> None:
         """See `Engine.crop`."""
-        surplus = self._cache.get_seq_length() - depth
-        if surplus > 0:
-            self._cache.crop(-surplus)
+        self._ready.crop(depth)
+
+    @property
+    def _ready(self) -> Mode:
+        if self._mode is None:
+            raise EngineFailed("no model is loaded")
+        return self._mode
+
+    def _bring(self, order: Load) -> Loaded:
+        """Build the model on the device."""
+        started = time.monotonic()
+        built = build(order, self._device)
+        model = built.model.eval()
+        parameters = sum(p.numel() for p in model.parameters())
+        if order.fused_weights:
+            transformers_fused.fuse(model)
+        self._model = model
+        mixture = order.architecture.experts is not None
+        return Loaded(
+            parameters=parameters,
+            weights_source=order.weights,
+            weights_digest=built.digest,
+            drawn_on=built.drawn_on,
+            seconds=time.monotonic() - started,
+            tf32=None,
+            experts=model.config._experts_implementation if mixture else None,
+        )
 
     def sync(self) -> None:
         """See `Engine.sync`."""
@@ -106,11 +134,7 @@ class Transformers:
         """See `Engine.device_busy_ns`: the union of all kernel and copy intervals."""
         if self._device.type != "cuda":
             raise EngineFailed("the CPU is the device: it has no device time apart from host time")
-        activities = [torch.profiler.ProfilerActivity.CUDA]
-        with torch.profiler.profile(activities=activities, acc_events=True) as profiler:
-            work()
-            self.sync()
-        busy_ns = _union_ns(_device_intervals_ns(profiler))
+        busy_ns = _union_ns(sorted((start, end) for _, start, end in device_events(work, self.sync)))
         if busy_ns == 0:
             raise EngineFailed("the profiler saw no kernel: its access to the GPU may be restricted")
         return busy_ns
@@ -153,13 +177,8 @@ class Transformers:
 
     def close(self) -> None:
         """See `Engine.close`."""
-        self._model = self._cache = self._prompt = None
+        self._model = self._loaded = self._mode = None
         self._burners.clear()
-
-    def _forward(self, ids: torch.Tensor | None) -> torch.Tensor:
-        logits = self._model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1).logits
-        token: torch.Tensor = logits[:, -1].argmax(-1, keepdim=True)  # [batch, vocab] -> [batch, 1]
-        return token
 
 
 def _accelerator(asked: str) -> str:
@@ -167,6 +186,13 @@ def _accelerator(asked: str) -> str:
     if asked == "cuda" and found != "cuda":
         raise EngineFailed(f"no CUDA device answers to torch {torch.__version__}; see phasewatt-agent doctor")
     return found if asked == "auto" else asked
+
+
+def _set_tf32(asked: bool, accelerator: str) -> None:
+    """Let float32 products be computed in TF32, or not."""
+    if asked and (accelerator != "cuda" or torch.cuda.get_device_capability() < (8, 0)):
+        raise EngineFailed("tf32 needs an NVIDIA GPU of compute capability 8.0 or above")
+    torch.set_float32_matmul_precision("high" if asked else "highest")
 
 
 def _free_bytes(accelerator: str) -> int:
@@ -184,88 +210,15 @@ def _versions() -> dict[str, str]:
     return versions | {"numpy": importlib.metadata.version("numpy")}
 
 
-def _architecture(order: Resolve) -> Architecture:
-    kind, _, where = order.weights.partition(":")
-    if kind == "random":
-        return models.preset(order.model)
-    return models.from_config_file(_snapshot(kind, where, ("config.json",)) / "config.json")
-
-
-def _snapshot(kind: str, where: str, wanted: Sequence[str] = ("*.safetensors", "*.json")) -> Path:
-    """Directory of a model's files, those `wanted` fetched from the hub if that is where it is."""
-    if kind == "path":
-        return Path(where).expanduser()
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - only hub: weights need it
-
-    repository, _, revision = where.partition("@")
-    try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(wanted)))
-    except Exception as error:  # the hub's client has no common root for its own and its transport's errors
-        cause = str(error).strip().splitlines()
-        raise EngineFailed(f"weights {kind}:{where} could not be fetched: {cause[0] if cause else error!r}") from error
-
-
-def _build(order: Load, device: torch.device) -> tuple[Any, str | None, str | None]:
-    """The model on `device`, the digest of its weights, and where they were drawn."""
-    dtype = getattr(torch, order.dtype)
-    kind, _, where = order.weights.partition(":")
-    if kind == "random":
-        config = config_of(order.architecture)
-        with no_init_weights(), torch.device(device):
-            model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-                config, dtype=dtype, attn_implementation=order.attention
-            )
-        model.tie_weights()
-        return model, *weights.fill(model, _seed(where))
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            _snapshot(kind, where),
-            dtype=dtype,
-            attn_implementation=order.attention,
-            use_safetensors=True,
-            trust_remote_code=False,
-        )
-    except (OSError, ValueError) as error:
-        raise EngineFailed(f"weights {order.weights} cannot be loaded: {str(error).splitlines()[0]}") from error
-    return model.to(device), weights.digest(model), None
-
-
-def config_of(shape: Architecture) -> Any:
-    """The Hugging Face configuration of an architecture."""
-    extra = {"attention_bias": shape.qkv_bias} if shape.family == "llama" else {}
-    try:
-        return AutoConfig.for_model(
-            shape.family,
-            hidden_size=shape.hidden_size,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.kv_heads,
-            head_dim=shape.head_dim,
-            intermediate_size=shape.intermediate_size,
-            vocab_size=shape.vocab_size,
-            max_position_embeddings=shape.max_position,
-            tie_word_embeddings=shape.tied_embeddings,
-            rms_norm_eps=shape.norm_eps,
-            rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
-            bos_token_id=None,
-            eos_token_id=None,
-            pad_token_id=None,
-            **extra,
-        )
-    except (TypeError, ValueError) as error:
-        raise EngineFailed(f"transformers {transformers.__version__} cannot build {shape.name}: {error}") from error
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise ConfigInvalid(f"weights: expected random:SEED with a whole number, got 'random:{text}'")
-    return int(text)
-
-
-def _device_intervals_ns(profiler: torch.profiler.profile) -> list[tuple[int, int]]:
+def device_events(work: Callable[[], object], sync: Callable[[], None]) -> list[tuple[str, int, int]]:
+    """Name, start and end in ns of every kernel and copy during `work`, by the profiler."""
+    activities = [torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities, acc_events=True) as profiler:
+        work()
+        sync()
     events = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]  # present after the block
     on_gpu = [event for event in events if event.device_type() == torch._C._autograd.DeviceType.CUDA]
-    return sorted((event.start_ns(), event.start_ns() + event.duration_ns()) for event in on_gpu)
+    return [(event.name(), event.start_ns(), event.start_ns() + event.duration_ns()) for event in on_gpu]
 
 
 def _union_ns(intervals: list[tuple[int, int]]) -> int:

@@ -1,19 +1,19 @@
-"""Architecture presets, by their published configurations, and the reading of a Hugging Face `config.json`.
+"""Architectures: presets by their published configurations, and a user's own `config.json`.
 
 Only the shape counts here. Rotary scaling of long-context variants is left out: it changes constants, not work.
+Source: each model's own config.json on its Hugging Face page; docs/engines.md lists them.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from agent.models.config_file import FAMILIES, from_config_file
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Architecture
+from phasewatt.records import Architecture, Experts
 
-FAMILIES = ("llama", "qwen2", "qwen3")
+__all__ = ["FAMILIES", "PRESETS", "from_config_file", "named", "preset"]
 
 _ROWS = (
     Architecture(
@@ -57,9 +57,39 @@ _ROWS = (
         intermediate_size=27648, vocab_size=152064, max_position=131072, qkv_bias=True, rope_theta=1000000.0,
         norm_eps=1e-6,
     ),
+    Architecture(
+        name="olmoe-1b-7b", family="olmoe", hidden_size=2048, layers=16, heads=16, kv_heads=16, head_dim=128,
+        intermediate_size=1024, vocab_size=50304, max_position=4096, qk_norm=True, qk_norm_joint=True,
+        experts=Experts(count=64, per_token=8, intermediate_size=1024),
+    ),
+    Architecture(
+        name="qwen1.5-moe-a2.7b", family="qwen2_moe", hidden_size=2048, layers=24, heads=16, kv_heads=16, head_dim=128,
+        intermediate_size=5632, vocab_size=151936, max_position=8192, qkv_bias=True, rope_theta=1000000.0,
+        norm_eps=1e-6,
+        experts=Experts(count=60, per_token=4, intermediate_size=1408, shared_intermediate_size=5632),
+    ),
+    Architecture(
+        name="qwen3-30b-a3b", family="qwen3_moe", hidden_size=2048, layers=48, heads=32, kv_heads=4, head_dim=128,
+        intermediate_size=6144, vocab_size=151936, max_position=40960, qk_norm=True, rope_theta=1000000.0,
+        norm_eps=1e-6, experts=Experts(count=128, per_token=8, intermediate_size=768, norm_topk_prob=True),
+    ),
+    Architecture(
+        name="mixtral-8x7b", family="mixtral", hidden_size=4096, layers=32, heads=32, kv_heads=8, head_dim=128,
+        intermediate_size=14336, vocab_size=32000, max_position=32768, rope_theta=1000000.0,
+        experts=Experts(count=8, per_token=2, intermediate_size=14336, norm_topk_prob=True),
+    ),
 )  # fmt: skip
 
 PRESETS: Mapping[str, Architecture] = {row.name: row for row in _ROWS}
+
+
+def named(model: str) -> Architecture:
+    """The preset of that name, or the architecture in that file where it ends in ".json".
+
+    Raises:
+        ConfigInvalid: neither.
+    """
+    return from_config_file(Path(model).expanduser()) if model.endswith(".json") else preset(model)
 
 
 def preset(name: str) -> Architecture:
@@ -69,45 +99,6 @@ def preset(name: str) -> Architecture:
         ConfigInvalid: no such preset; the message lists them.
     """
     if name not in PRESETS:
-        raise ConfigInvalid(f"model: no preset {name!r}; known: {', '.join(PRESETS)}")
+        known = ", ".join(PRESETS)
+        raise ConfigInvalid(f"model: no preset {name!r}; known: {known}; or the path of a config.json")
     return PRESETS[name]
-
-
-def from_config_file(path: Path) -> Architecture:
-    """The architecture that a Hugging Face `config.json` describes.
-
-    Raises:
-        ConfigInvalid: unreadable, incomplete, or of a family that no engine here runs.
-    """
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        return _from_config(path.parent.name, config)
-    except (OSError, ValueError) as error:
-        raise ConfigInvalid(f"model: cannot read {path}: {error}") from error
-    except KeyError as error:
-        raise ConfigInvalid(f"model: {path} has no {error}; expected a decoder's config.json") from error
-
-
-def _from_config(name: str, config: Mapping[str, Any]) -> Architecture:
-    family = config["model_type"]
-    if family not in FAMILIES:
-        raise ConfigInvalid(f"model: family {family!r} of {name} is not supported; known: {', '.join(FAMILIES)}")
-    heads = config["num_attention_heads"]
-    rope = config.get("rope_parameters") or {}
-    return Architecture(
-        name=name,
-        family=family,
-        hidden_size=config["hidden_size"],
-        layers=config["num_hidden_layers"],
-        heads=heads,
-        kv_heads=config.get("num_key_value_heads") or heads,
-        head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-        intermediate_size=config["intermediate_size"],
-        vocab_size=config["vocab_size"],
-        max_position=config["max_position_embeddings"],
-        tied_embeddings=config.get("tie_word_embeddings", False),
-        qkv_bias=family == "qwen2" or bool(config.get("attention_bias")),
-        qk_norm=family == "qwen3",
-        rope_theta=config.get("rope_theta") or rope.get("rope_theta", 10000.0),
-        norm_eps=config.get("rms_norm_eps", 1e-6),
-    )

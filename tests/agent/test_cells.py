@@ -133,3 +133,18 @@ def test_a_users_own_file_is_a_suite(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(CELL)
     suite = cells.load(str(tmp_path / "mine.toml"), {})
     assert (suite.name, len(suite.cells)) == ("mine", 1)
+
+
+def test_how_a_model_is_run_is_part_of_the_label_where_it_is_not_as_usual() -> None:
+    """So that labels of cells that were measured before stay as they are."""
+    plain = cells.parse("s", CELL, {}, "s.toml").cells[0]
+    assert plain.label == "smollm2-135m random:7 float32 batch=1 8/4 transformers eager sdpa auto seed=1"
+    chosen = {"tf32": True, "fused_weights": True, "prefill_chunk": 4, "experts": "batched_mm", "mode": "compiled"}
+    tuned = cells.parse("s", CELL, chosen, "s.toml").cells[0]
+    assert "transformers compiled sdpa auto tf32 fused chunk=4 experts=batched_mm seed=1" in tuned.label
+
+
+def test_a_chunk_of_no_tokens_is_refused() -> None:
+    """By its key."""
+    with pytest.raises(ConfigInvalid, match="prefill_chunk"):
+        cells.parse("s", CELL + "prefill_chunk = 0\n", {}, "s.toml")

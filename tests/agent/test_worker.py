@@ -55,6 +55,6 @@ def test_an_order_that_fails_is_refused_and_the_next_is_answered() -> None:
 def test_a_mode_that_the_engine_lacks_is_refused() -> None:
     """Never another mode in silence."""
     pytest.importorskip("torch", reason="torch is not installed: pip install 'phasewatt[torch]'")
-    refused = _answers("transformers", msgspec.structs.replace(LOAD, mode="graph"))[0]
+    refused = _answers("transformers", msgspec.structs.replace(LOAD, mode="fast"))[0]
     assert isinstance(refused, Refused)
-    assert "no mode 'graph'; known: eager" in refused.message
+    assert "no mode 'fast'; known: eager, graph, compiled" in refused.message

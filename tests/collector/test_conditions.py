@@ -45,6 +45,19 @@ def test_switches_of_a_gpu_tell_groups_of_one_device_apart() -> None:
     ]
 
 
+def test_how_a_model_is_run_tells_groups_of_one_device_apart() -> None:
+    """What an older board did not tell is as it then was: split weights, the whole prompt in one pass."""
+    keys = [
+        key("a", fused_weights=None, experts_by="grouped_mm"),
+        key("a", fused_weights=True, prefill_chunk=2048, experts_by="batched_mm"),
+    ]
+    assert list(labels(keys).values()) == [
+        "a, fused weights off, prefill chunk off, experts grouped_mm",
+        "a, fused weights on, prefill chunk 2048, experts batched_mm",
+    ]
+    assert key("a", fused_weights=None) == key("a", fused_weights=False)
+
+
 def test_a_digest_is_named_only_where_nothing_else_tells_groups_apart() -> None:
     keys = [key("a", across=True, digest="11" * 8), key("a", across=True, digest="22" * 8)]
     assert list(labels(keys).values()) == ["a, weights 11111111", "a, weights 22222222"]

@@ -61,6 +61,13 @@ CHOSEN[2] = CHOSEN[1] | {
     "trial_ok": CHOSEN[1]["trial_ok"]
     | {
         "conditions.power_mode_id": 2,
+        "conditions.prefill_chunk": 2048,
+        "conditions.fused_weights": True,
+        "conditions.cache_tokens": 7,
+        "conditions.experts_by": "grouped_mm",
+        "work.task.architecture.qk_norm_joint": True,
+        "work.task.architecture.output_bias": True,
+        "work.task.architecture.experts.norm_topk_prob": True,
         "conditions.state.0": None,
         "conditions.state.1.clocks.0.most_hz": 1_300_500_000,
         "conditions.state.1.clocks.0.locked": False,

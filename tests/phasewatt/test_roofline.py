@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from phasewatt import roofline
 from phasewatt.errors import ConfigInvalid
 from phasewatt.records import Architecture, Experts, Phase
-from tests.fixtures.records import architecture, task
+from tests.fixtures.records import architecture, changed, task
 
 PUBLISHED = {
     # Each count is that of the model's safetensors on its own page.
@@ -84,6 +84,20 @@ def test_weights_and_cache_in_bytes(dtype, size):
     assert roofline.kv_bytes_per_token(shape, dtype) == 2 * 2 * 1 * 4 * size  # K and V, two layers, one head of four
 
 
+def test_parameters_beside_the_products_are_counted():
+    """Norms over all heads at once, 8 + 4 instead of 4 + 4 a layer, and a bias of 8 in the output product."""
+    plain = roofline.parameter_count(architecture(qk_norm=True))
+    assert roofline.parameter_count(architecture(qk_norm=True, qk_norm_joint=True)) == plain + 2 * (8 + 4 - 2 * 4)
+    assert roofline.parameter_count(architecture(output_bias=True)) == roofline.parameter_count(architecture()) + 2 * 8
+
+
+def test_a_token_meets_all_but_the_other_experts():
+    """Three of four, each three products of 8 x 16, in two layers."""
+    shape = architecture(experts=Experts(count=4, per_token=1, intermediate_size=16))
+    assert roofline.parameter_count(shape) - roofline.active_parameter_count(shape) == 2 * 3 * FFN
+    assert roofline.active_parameter_count(architecture()) == roofline.parameter_count(architecture())
+
+
 def test_unknown_dtype_is_named_with_those_known():
     with pytest.raises(ConfigInvalid, match=r"float32.*bfloat16.*'int3'"):
         roofline.element_bytes("int3")
@@ -130,6 +144,23 @@ def test_a_token_of_a_mixture_meets_its_own_experts_only():
     assert roofline.phase_flops(mixture, Phase.PREFILL, 0, 4) == dense + router
 
 
+def mixture_bytes(batch, phase, kv_start, kv_end):
+    """Bytes in units of experts of both layers, less what is read of the rest: one of four, width 16."""
+    shape = architecture(experts=Experts(count=4, per_token=1, intermediate_size=16))
+    asked = task(architecture=shape, batch=batch)
+    rest = 2 * (2 * (ATTENTION + 8 * 4) + HEAD)
+    cache = batch * 32 * (4 if phase is Phase.PREFILL else kv_start + 1)
+    return (roofline.phase_bytes(asked, "bfloat16", phase, kv_start, kv_end) - rest - cache) / (2 * 2 * FFN)
+
+
+def test_a_pass_reads_the_experts_that_its_tokens_are_expected_to_meet():
+    """One token, one; two tokens, one and three quarters; a prompt of four, 4 - 4 x (3/4)^4; many, all."""
+    assert mixture_bytes(1, Phase.DECODE, 4, 5) == 1
+    assert mixture_bytes(2, Phase.DECODE, 4, 5) == pytest.approx(1.75, abs=1e-3)
+    assert mixture_bytes(1, Phase.PREFILL, 0, 4) == pytest.approx(4 - 4 * 0.75**4, abs=1e-3)
+    assert mixture_bytes(500, Phase.DECODE, 4, 5) == pytest.approx(4, abs=1e-3)
+
+
 @given(st.integers(1, 200), st.integers(1, 200))
 def test_decode_in_two_stretches_is_decode_in_one(first, second):
     stretches = [(0, first), (first, first + second)]
@@ -153,3 +184,15 @@ def test_needed_memory_holds_weights_cache_and_activations():
     needed = roofline.needed_bytes(asked, "float32")
     assert weights_and_cache < needed < weights_and_cache + 4 * 2 * 4 * 100
     assert roofline.needed_bytes(task(batch=4), "float32") > needed
+
+
+def test_needed_memory_knows_chunks_scores_and_experts():
+    """A chunk bounds the activations; scores of every pair widen them; each expert gets a copy of its token."""
+    long = task(prompt_tokens=4000)
+    whole = roofline.needed_bytes(long, "float32")
+    assert roofline.needed_bytes(long, "float32", chunk=500) < whole
+    assert roofline.needed_bytes(long, "float32", chunk=9999) == whole
+    assert roofline.needed_bytes(long, "float32", scores=True) > whole + 4 * 2 * 4000 * 4000
+    mixture = architecture(experts=Experts(count=4, per_token=4, intermediate_size=16))
+    wider = roofline.needed_bytes(changed(long, architecture=mixture), "float32")
+    assert wider - roofline.weight_bytes(mixture, "float32") > whole - roofline.weight_bytes(architecture(), "float32")

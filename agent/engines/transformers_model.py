@@ -1,0 +1,142 @@
+"""A model as the library builds it: from a preset's shape, or from a directory or repository with its own files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.initialization import no_init_weights
+
+from agent import models
+from agent.engines import weights
+from agent.orders import Load, Resolve
+from phasewatt.errors import ConfigInvalid, EngineFailed
+from phasewatt.records import Architecture
+
+
+class Built(NamedTuple):
+    """A model, and what is known of its weights."""
+
+    model: Any
+    digest: str | None
+    drawn_on: str | None
+
+
+def architecture(order: Resolve) -> Architecture:
+    """The architecture that `order` asks for.
+
+    Raises:
+        ConfigInvalid: there is none, or it is of a kind that is not supported.
+        EngineFailed: it could not be fetched.
+    """
+    kind, _, where = order.weights.partition(":")
+    if kind == "random":
+        return models.named(order.model)
+    return models.from_config_file(_snapshot(kind, where, ("config.json",)) / "config.json")
+
+
+def _snapshot(kind: str, where: str, wanted: Sequence[str] = ("*.safetensors", "*.json")) -> Path:
+    """Directory of a model's files, those `wanted` fetched from the hub if that is where it is."""
+    if kind == "path":
+        return Path(where).expanduser()
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - only hub: weights need it
+
+    repository, _, revision = where.partition("@")
+    try:
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(wanted)))
+    except Exception as error:  # the hub's client has no common root for its own and its transport's errors
+        cause = str(error).strip().splitlines()
+        raise EngineFailed(f"weights {kind}:{where} could not be fetched: {cause[0] if cause else error!r}") from error
+
+
+def build(order: Load, device: torch.device) -> Built:
+    """The model on `device`, filled.
+
+    Raises:
+        EngineFailed: its files cannot be loaded, or the library knows no such model or setting.
+    """
+    how = {"dtype": getattr(torch, order.dtype), "attn_implementation": order.attention}
+    if order.experts is not None:
+        how["experts_implementation"] = order.experts
+    kind, _, where = order.weights.partition(":")
+    if kind == "random":
+        return Built(*_random(order, device, how, _seed(where)))
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            _snapshot(kind, where), use_safetensors=True, trust_remote_code=False, **how
+        )
+    except (OSError, ValueError) as error:
+        raise EngineFailed(f"weights {order.weights} cannot be loaded: {str(error).splitlines()[0]}") from error
+    return Built(model.to(device), weights.digest(model), None)
+
+
+def _random(order: Load, device: torch.device, how: dict[str, Any], seed: int) -> tuple[Any, str | None, str]:
+    config = config_of(order.architecture)
+    try:
+        with no_init_weights(), torch.device(device):
+            model: Any = AutoModelForCausalLM.from_config(config, **how)  # type: ignore[no-untyped-call]
+    except (ImportError, ValueError) as error:  # an implementation that it does not know or cannot load
+        raise EngineFailed(f"{order.architecture.name} cannot be built: {str(error).splitlines()[0]}") from error
+    model.tie_weights()
+    return model, *weights.fill(model, seed)
+
+
+def config_of(shape: Architecture) -> Any:
+    """The Hugging Face configuration of an architecture."""
+    extra = _biases(shape) | _mixture(shape)
+    try:
+        return AutoConfig.for_model(
+            shape.family,
+            hidden_size=shape.hidden_size,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.kv_heads,
+            head_dim=shape.head_dim,
+            intermediate_size=shape.intermediate_size,
+            vocab_size=shape.vocab_size,
+            max_position_embeddings=shape.max_position,
+            tie_word_embeddings=shape.tied_embeddings,
+            rms_norm_eps=shape.norm_eps,
+            rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
+            bos_token_id=None,
+            eos_token_id=None,
+            pad_token_id=None,
+            **extra,
+        )
+    except (TypeError, ValueError) as error:
+        raise EngineFailed(f"transformers {transformers.__version__} cannot build {shape.name}: {error}") from error
+
+
+def _biases(shape: Architecture) -> dict[str, Any]:
+    """One key switches the biases of all four products, but in families where it cannot be switched."""
+    if shape.family in ("qwen2", "qwen2_moe", "mixtral"):
+        return {}
+    if shape.qkv_bias != shape.output_bias:
+        raise EngineFailed(f"{shape.name}: {shape.family} has biases in all attention products or in none")
+    return {"attention_bias": shape.qkv_bias}
+
+
+def _mixture(shape: Architecture) -> dict[str, Any]:
+    """The experts, in the keys of their family."""
+    mixture = shape.experts
+    if mixture is None:
+        return {}
+    if shape.family == "mixtral":
+        return {"num_local_experts": mixture.count, "num_experts_per_tok": mixture.per_token}
+    keys: dict[str, Any] = {"num_experts": mixture.count, "num_experts_per_tok": mixture.per_token}
+    keys["norm_topk_prob"] = mixture.norm_topk_prob
+    if shape.family != "olmoe":
+        keys["moe_intermediate_size"] = mixture.intermediate_size
+    if shape.family == "qwen2_moe":
+        keys["shared_expert_intermediate_size"] = mixture.shared_intermediate_size
+    return keys
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise ConfigInvalid(f"weights: expected random:SEED with a whole number, got 'random:{text}'")
+    return int(text)
