@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from agent.cells import Cell
@@ -33,7 +34,9 @@ class Placed(NamedTuple):
 class Bench:
     """Keeps one engine's process, and in it one model, for as long as the cells ask for the same."""
 
-    def __init__(self, stop: Stop, progress: Callable[[str], None]) -> None:
+    def __init__(self, stop: Stop, progress: Callable[[str], None], exports: Path | None = None) -> None:
+        """`exports` is where models in another engine's format are kept; None: they go with the engine."""
+        self._exports = exports
         self._stop = stop
         self._progress = progress
         self._worker: WorkerProcess | None = None
@@ -61,7 +64,8 @@ class Bench:
             digest=loaded.weights_digest,
             drawn_on=loaded.drawn_on,
         )
-        return Placed(described, Work(task=task, weights=weights, dtype=cell.dtype), ready.threads, loaded.tf32)
+        work = Work(task=task, weights=weights, dtype=cell.dtype, quantization=loaded.quantization)
+        return Placed(described, work, ready.threads, loaded.tf32)
 
     def ask(self, question: Question, answer: type[Expected], limit_s: float) -> Expected:
         """See `WorkerProcess.ask`."""
@@ -87,6 +91,7 @@ class Bench:
 
     def _describe(self, cell: Cell) -> Described:
         key = (cell.engine, cell.model, cell.weights, cell.dtype, cell.attention, cell.accelerator)
+        key += (cell.quantization,)
         if key != self._key or self._described is None:
             self.clear()
             self._progress(f"starting engine {cell.engine}")
@@ -106,6 +111,8 @@ class Bench:
                 mode=cell.mode,
                 attention=cell.attention,
                 accelerator=described.accelerator,
+                quantization=cell.quantization,
+                exports=None if self._exports is None else str(self._exports),
             )
             self._loaded = self.ask(order, Loaded, _LOAD_S)
         return self._loaded

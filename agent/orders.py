@@ -28,6 +28,8 @@ class Load(Order, frozen=True):
     mode: str
     attention: str
     accelerator: str
+    quantization: str = "none"  # of the weights once they are loaded: none, int8, int4
+    exports: str | None = None  # folder for models in another engine's format; None: one that goes with the engine
 
 
 class Prompt(Order, frozen=True):
@@ -91,6 +93,7 @@ class Loaded(Order, frozen=True):
     drawn_on: str | None
     seconds: float
     tf32: bool | None
+    quantization: str | None = None  # in words, as it is part of the work; None: the weights are as they were drawn
 
 
 class Ready(Order, frozen=True):

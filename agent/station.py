@@ -62,6 +62,7 @@ class Station:
             self._metering = _metering(settings.meters, self._found, self._cards)
             self.outbox = Outbox.open(state, settings.outbox_cap_bytes)
             undone.pop_all()  # from here on, `close` lets go of them
+        self._exports = state / "exports"
         self._calibrate = calibrate if settings.calibrate else None
         self.link: Link | None = None
         self.audience = Audience(self.notify) if sends_telemetry else None
@@ -98,7 +99,7 @@ class Station:
 
         self._look()
         self._take_cards(stop, stage)
-        bench = Bench(stop, stage)
+        bench = Bench(stop, stage, self._exports)
         runner = Runner(self.host, bench, self._metering, stop, stage)
         try:
             run_suite(request.suite, runner, self._campaigns, request.fresh, told, stop.pause)

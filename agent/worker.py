@@ -81,7 +81,10 @@ class Worker:
         return Ready(threads=threads)
 
     def _set_threads(self, asked: int | None) -> int | None:
-        """CPU threads that torch uses from now on, its own choice where none is asked for; None without torch."""
+        """CPU threads that are used from now on, the engine's choice where none is asked for; None without torch."""
+        if isinstance(self._engine, engines.OwnThreads):
+            with self._engine.guarded():
+                return self._engine.set_threads(asked)
         torch = sys.modules.get("torch")
         if torch is None:
             return asked
