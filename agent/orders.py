@@ -137,6 +137,7 @@ class Refused(Order, frozen=True):
 
     message: str
     fits: bool = True
+    absent: bool = False  # the engine is not installed
 
 
 Question = Resolve | Load | Prompt | Repeat | Profile | MeasureMemory | Burn

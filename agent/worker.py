@@ -31,7 +31,7 @@ from agent.orders import (
 )
 from agent.phases import Phases
 from phasewatt import prompt
-from phasewatt.errors import DoesNotFit, EngineFailed, PhasewattError
+from phasewatt.errors import DoesNotFit, EngineAbsent, EngineFailed, PhasewattError
 
 _PR_SET_PDEATHSIG = 1
 
@@ -104,13 +104,17 @@ def serve(engine_name: str, orders: IO[bytes], answers: IO[bytes]) -> None:
             worker = worker or Worker(engines.create(engine_name))
             answer = worker.answer(decoder.decode(line))
         except PhasewattError as error:
-            answer = Refused(message=str(error), fits=not isinstance(error, DoesNotFit))
+            answer = _refused(error)
         except Exception as error:  # noqa: BLE001 - an engine's library may raise anything; the campaign goes on
             said = str(error).strip() or "no message"
             fits = not isinstance(error, MemoryError) and out_of_memory.sign_in(said) is None
             answer = Refused(message=f"{type(error).__name__}: {said.splitlines()[0]}", fits=fits)
         answers.write(msgspec.json.encode(answer) + b"\n")
         answers.flush()
+
+
+def _refused(error: PhasewattError) -> Refused:
+    return Refused(message=str(error), fits=not isinstance(error, DoesNotFit), absent=isinstance(error, EngineAbsent))
 
 
 def main() -> None:

@@ -23,14 +23,14 @@ from phasewatt.errors import EngineFailed, PhasewattError
 _PR_SET_PDEATHSIG = 1
 
 
-def export(order: Load, folder: Path) -> Export:
-    """The model of `order` as files in `folder`, the manifest last.
+def export(order: Load, folder: Path, engine: Any = None) -> Export:
+    """The model of `order` as files in `folder`, the manifest last; `engine` is the reference one, or its stand-in.
 
     Raises:
         EngineFailed: the reference engine cannot load it, or the graph has no place for one of its weights.
     """
     onnx_graph.check(order.architecture, order.dtype, order.attention)
-    engine: Any = engines.create("transformers")
+    engine = engine or engines.create("transformers")
     loaded = engine.load(msgspec.structs.replace(order, accelerator="cpu"))
     named = dict(engine._model.named_parameters())  # a tied head is one parameter, of the embeddings
     taken: set[str] = set()

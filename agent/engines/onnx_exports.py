@@ -8,7 +8,7 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,9 @@ _PARTIAL = "partial-"
 _PIECE_BYTES = 1 << 22
 _LIMIT_S = 1700.0  # within what the agent waits for a model to load
 _SIGKILL = -9
+
+
+Make = Callable[[Load, Path], object]  # writes files and manifest into a folder
 
 
 class Export(Struct, frozen=True, kw_only=True):
@@ -60,8 +63,8 @@ def key_of(order: Load, files: Iterable[Path] = ()) -> str:
     return total.hexdigest()[:32]
 
 
-def of(order: Load, cache: Path, files: Iterable[Path] = ()) -> Exported:
-    """The export of that model from `cache`, made there first if need be.
+def of(order: Load, cache: Path, files: Iterable[Path] = (), make: Make | None = None) -> Exported:
+    """The export of that model from `cache`, made there first if need be, by `make` or else by a child process.
 
     Raises:
         EngineFailed: it is too large to export, the export failed, or the one that is there is damaged.
@@ -75,14 +78,14 @@ def of(order: Load, cache: Path, files: Iterable[Path] = ()) -> Exported:
         )
     folder = cache / key_of(order, files)
     if not folder.exists():
-        _make(order, cache, folder)
+        _add(order, cache, folder, make or in_child)
     found = Exported(folder, _checked(folder))
     os.utime(folder)
     _keep_within(cache, BOUND_BYTES, besides=folder)
     return found
 
 
-def _make(order: Load, cache: Path, folder: Path) -> None:
+def _add(order: Load, cache: Path, folder: Path, make: Make) -> None:
     """A new export, under its name only once it is whole."""
     cache.mkdir(parents=True, exist_ok=True)
     for left in cache.glob(f"{_PARTIAL}*"):  # of an export that was cut off: one agent works here at a time
@@ -93,7 +96,7 @@ def _make(order: Load, cache: Path, folder: Path) -> None:
     partial = cache / f"{_PARTIAL}{secrets.token_hex(4)}"
     partial.mkdir()
     try:
-        _in_child(order, partial)
+        make(order, partial)
         partial.rename(folder)
     except OSError as error:
         raise EngineFailed(f"the export failed: {error}") from error
@@ -101,7 +104,12 @@ def _make(order: Load, cache: Path, folder: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _in_child(order: Load, folder: Path) -> None:
+def in_child(order: Load, folder: Path) -> None:
+    """Write the export of a model into `folder`, by a child process.
+
+    Raises:
+        EngineFailed, DoesNotFit: as `of`.
+    """
     command = [sys.executable, "-m", "agent.engines.onnx_exporter", str(folder)]
     try:
         done = subprocess.run(

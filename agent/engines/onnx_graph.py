@@ -1,9 +1,9 @@
-"""An architecture as an ONNX graph: the decoder with past and present keys and values, any length, an empty past included.
+"""An architecture as an ONNX graph: the decoder with past and present keys and values, of any length, 0 included.
 
-The graph is built from the architecture and the named weights themselves, not traced from a model: it is the same whatever
-release of torch or transformers is here, and weights go to the file one at a time. Names in comments are of dimensions:
-batch b, new tokens s, tokens in the cache p, all tokens t = p + s, heads h, key-value heads k, queries a key-value head g,
-head's size d, hidden size c.
+The graph is built from the architecture and the named weights, not traced from a model: it is the same whatever release
+of torch or transformers is here, and weights go to the file one at a time. Dimensions in comments: batch b, new tokens
+s, tokens in the cache p, all tokens t = p + s, heads h, key-value heads k, queries a key-value head g, head's size d,
+hidden size c.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def check(shape: Architecture, dtype: str, attention: str) -> None:
 
 
 def cache_names(layers: int, when: str) -> list[str]:
-    """Names of the keys and values "past" or "present", key and value of each layer in turn; each is [b, k, p or t, d]."""
+    """Names of keys and values, "past" or "present", key and value of each layer in turn; each is [b, k, p or t, d]."""
     return [f"{when}.{layer}.{part}" for layer in range(layers) for part in ("key", "value")]
 
 
@@ -68,9 +68,9 @@ class _Graph:
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """The only result of a new node."""
-        return self.nodes_results(operator, inputs, 1, **attributes)[0]
+        return self.results(operator, inputs, 1, **attributes)[0]
 
-    def nodes_results(self, operator: str, inputs: Sequence[str], count: int, **attributes: Any) -> list[str]:
+    def results(self, operator: str, inputs: Sequence[str], count: int, **attributes: Any) -> list[str]:
         """The first results of a new node."""
         number = len(self.nodes)
         results = [f"{operator}_{number}.{index}" for index in range(count)]
@@ -135,7 +135,9 @@ class _Decoder:
         for result, name in ((logits, "logits"), (token, "token")):
             graph.nodes.append(helper.make_node("Identity", [result], [name], name))
         domains = [helper.make_opsetid("", _OPSET), helper.make_opsetid("com.microsoft", 1)]
-        return helper.make_model(self._whole(), opset_imports=domains, ir_version=_IR_VERSION, producer_name="phasewatt")
+        return helper.make_model(
+            self._whole(), opset_imports=domains, ir_version=_IR_VERSION, producer_name="phasewatt"
+        )
 
     def _whole(self) -> onnx.GraphProto:
         shape, value = self._shape, helper.make_tensor_value_info
@@ -200,7 +202,9 @@ class _Decoder:
         hidden = graph.node("Add", hidden, self._attention(normed, layer))
         normed = self._norm(hidden, f"{name}.post_attention_layernorm.weight")
         gate = self._linear(normed, f"{name}.mlp.gate_proj")
-        gated = graph.node("Mul", graph.node("Mul", gate, graph.node("Sigmoid", gate)), self._linear(normed, f"{name}.mlp.up_proj"))
+        gated = graph.node(
+            "Mul", graph.node("Mul", gate, graph.node("Sigmoid", gate)), self._linear(normed, f"{name}.mlp.up_proj")
+        )
         return graph.node("Add", hidden, self._linear(gated, f"{name}.mlp.down_proj"))
 
     def _attention(self, normed: str, layer: int) -> str:
@@ -236,9 +240,9 @@ class _Decoder:
         values = self._kept(self._by_head(value, shape.kv_heads), layer, "value")
         groups = shape.heads // shape.kv_heads
         grouped = graph.node("Reshape", queries, graph.constant([0, shape.kv_heads, groups, -1, shape.head_dim]))
-        two, three = graph.constant([2]), numpy.asarray(shape.head_dim**-0.5)
+        two, scale = graph.constant([2]), graph.constant(shape.head_dim**-0.5, self._numpy)
         turned = graph.node("Unsqueeze", graph.node("Transpose", keys, perm=[0, 1, 3, 2]), two)  # [b, k, 1, d, t]
-        scaled = graph.node("Mul", graph.node("MatMul", grouped, turned), graph.constant(three, self._numpy))
+        scaled = graph.node("Mul", graph.node("MatMul", grouped, turned), scale)
         shares = self._softmax(graph.node("Add", scaled, self._mask))  # [b, k, g, s, t]
         mixed = graph.node("MatMul", shares, graph.node("Unsqueeze", values, two))  # [b, k, g, s, d]
         ordered = graph.node("Transpose", mixed, perm=[0, 3, 1, 2, 4])
@@ -258,7 +262,7 @@ class _Decoder:
     def _rotated(self, hidden: str) -> str:
         """[b, heads, s, d] turned by its positions."""
         graph, half = self._graph, self._shape.head_dim // 2
-        first, second = graph.nodes_results("Split", [hidden, graph.constant([half, half])], 2, axis=-1)
+        first, second = graph.results("Split", [hidden, graph.constant([half, half])], 2, axis=-1)
         turned = graph.node("Concat", graph.node("Neg", second), first, axis=-1)
         cosines, sines = self._rotary
         return graph.node("Add", graph.node("Mul", hidden, cosines), graph.node("Mul", turned, sines))

@@ -21,7 +21,8 @@ import psutil
 from agent import memory, out_of_memory
 from agent.engines import cuda_device, onnx_exports, onnx_graph, sources
 from agent.orders import Burn, Burned, Described, Load, Loaded, Resolve
-from phasewatt.errors import DoesNotFit, EngineFailed
+from phasewatt import quantization
+from phasewatt.errors import DoesNotFit, EngineAbsent, EngineFailed
 from phasewatt.records import MemoryUse
 
 BUILDS = ("onnxruntime", "onnxruntime-gpu")
@@ -35,7 +36,7 @@ try:
     import numpy
     import onnxruntime
 except ModuleNotFoundError as error:
-    raise EngineFailed(f"engine onnxruntime needs {error.name}: pip install 'phasewatt[onnx,torch]'") from error
+    raise EngineAbsent(f"engine onnxruntime needs {error.name}: pip install 'phasewatt[onnx,torch]'") from error
 except ImportError as error:  # a library beside it is missing, such as another CUDA's
     raise EngineFailed(f"onnxruntime does not load here: {error}; install the platform's build") from error
 
@@ -85,6 +86,8 @@ class Onnxruntime:
         """See `Engine.load`: the export, made or found, and a session on it."""
         started = time.monotonic()
         self.close()
+        if order.quantization != quantization.NONE:
+            raise EngineFailed(f"engine onnxruntime has no quantization {order.quantization!r}; known: none")
         self._providers = _providers(order)
         self._device = order.accelerator
         found = onnx_exports.of(order, Path(order.exports or self._temporary()), _weight_files(order.weights))
@@ -215,8 +218,8 @@ class Onnxruntime:
         wanted = self._providers[0][0]
         if wanted not in session.get_providers():
             raise EngineFailed(
-                f"{wanted} is in this onnxruntime, but does not load: its CUDA, cuDNN or TensorRT libraries are missing "
-                "or of another version"
+                f"{wanted} is in this onnxruntime, but does not load: its CUDA, cuDNN or TensorRT libraries "
+                "are missing or of another version"
             )
         return session
 

@@ -1,4 +1,4 @@
-"""Where weights come from that are no random ones: a directory, or a repository of the hub. Needs neither torch nor numpy."""
+"""Where weights come from that are no random ones: a directory, or a repository of the hub. Without torch."""
 
 from __future__ import annotations
 

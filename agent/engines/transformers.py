@@ -12,7 +12,7 @@ from typing import Any
 
 from agent import memory, models, out_of_memory
 from agent.orders import Burn, Burned, Described, Load, Loaded, Resolve
-from phasewatt.errors import ConfigInvalid, DoesNotFit, EngineFailed
+from phasewatt.errors import ConfigInvalid, DoesNotFit, EngineAbsent, EngineFailed
 from phasewatt.records import Architecture, MemoryUse
 
 try:
@@ -21,10 +21,10 @@ try:
     from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
     from transformers.initialization import no_init_weights
 
-    from agent.engines import weights
+    from agent.engines import quantized, weights
     from agent.engines.burner import Burner
 except ModuleNotFoundError as error:
-    raise EngineFailed(f"engine transformers needs {error.name}: pip install 'phasewatt[torch]'") from error
+    raise EngineAbsent(f"engine transformers needs {error.name}: pip install 'phasewatt[torch]'") from error
 except ImportError as error:  # a library beside it is missing, or a release is too old
     raise EngineFailed(f"torch or transformers does not load here: {error}; install the platform's build") from error
 
@@ -65,8 +65,10 @@ class Transformers:
         started = time.monotonic()
         model, digest, drawn_on = _build(order, self._device)
         self._model = model.eval()
+        parameters = sum(p.numel() for p in self._model.parameters())
         return Loaded(
-            parameters=sum(p.numel() for p in self._model.parameters()),
+            parameters=parameters,
+            quantization=quantized.quantize(self._model, order.quantization, order.dtype),
             weights_source=order.weights,
             weights_digest=digest,
             drawn_on=drawn_on,
