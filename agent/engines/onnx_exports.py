@@ -63,7 +63,13 @@ def key_of(order: Load, files: Iterable[Path] = ()) -> str:
     return total.hexdigest()[:32]
 
 
-def of(order: Load, cache: Path, files: Iterable[Path] = (), make: Make | None = None) -> Exported:
+def of(
+    order: Load,
+    cache: Path,
+    files: Iterable[Path] = (),
+    make: Make | None = None,
+    free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
+) -> Exported:
     """The export of that model from `cache`, made there first if need be, by `make` or else by a child process.
 
     Raises:
@@ -78,21 +84,19 @@ def of(order: Load, cache: Path, files: Iterable[Path] = (), make: Make | None =
         )
     folder = cache / key_of(order, files)
     if not folder.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        _check_room(order, cache, free_bytes(cache))
         _add(order, cache, folder, make or in_child)
     found = Exported(folder, _checked(folder))
     os.utime(folder)
-    _keep_within(cache, BOUND_BYTES, besides=folder)
+    keep_within(cache, BOUND_BYTES, besides=folder)
     return found
 
 
 def _add(order: Load, cache: Path, folder: Path, make: Make) -> None:
     """A new export, under its name only once it is whole."""
-    cache.mkdir(parents=True, exist_ok=True)
     for left in cache.glob(f"{_PARTIAL}*"):  # of an export that was cut off: one agent works here at a time
         shutil.rmtree(left, ignore_errors=True)
-    needed = roofline.weight_bytes(order.architecture, order.dtype) * 21 // 20  # rotary tables and padding
-    if (free := shutil.disk_usage(cache).free) < needed:
-        raise DoesNotFit(f"the export needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free in {cache}")
     partial = cache / f"{_PARTIAL}{secrets.token_hex(4)}"
     partial.mkdir()
     try:
@@ -102,6 +106,13 @@ def _add(order: Load, cache: Path, folder: Path, make: Make) -> None:
         raise EngineFailed(f"the export failed: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_room(order: Load, cache: Path, free: int) -> None:
+    """Raise DoesNotFit where the disk has no room for the files."""
+    needed = roofline.weight_bytes(order.architecture, order.dtype) * 21 // 20  # rotary tables and padding
+    if free < needed:
+        raise DoesNotFit(f"the export needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free in {cache}")
 
 
 def in_child(order: Load, folder: Path) -> None:
@@ -139,7 +150,7 @@ def _checked(folder: Path) -> Export:
     raise EngineFailed(f"the export in {folder} was damaged ({wrong}) and is removed: run again to make it anew")
 
 
-def _keep_within(cache: Path, bound_bytes: int, besides: Path) -> None:
+def keep_within(cache: Path, bound_bytes: int, besides: Path) -> None:
     """Remove the exports that were used longest ago until the rest is within the bound."""
     others = [folder for folder in cache.iterdir() if folder.is_dir() and folder != besides]
     total = _size(besides)

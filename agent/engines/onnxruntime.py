@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from agent import memory, out_of_memory
-from agent.engines import cuda_device, onnx_exports, onnx_graph, sources
+from agent.engines import cuda_device, onnx_exports, sources
 from agent.orders import Burn, Burned, Described, Load, Loaded, Resolve
 from phasewatt import quantization
 from phasewatt.errors import DoesNotFit, EngineAbsent, EngineFailed
@@ -35,6 +35,8 @@ Provider = tuple[str, dict[str, str]]
 try:
     import numpy
     import onnxruntime
+
+    from agent.engines import onnx_graph
 except ModuleNotFoundError as error:
     raise EngineAbsent(f"engine onnxruntime needs {error.name}: pip install 'phasewatt[onnx,torch]'") from error
 except ImportError as error:  # a library beside it is missing, such as another CUDA's
@@ -88,6 +90,7 @@ class Onnxruntime:
         self.close()
         if order.quantization != quantization.NONE:
             raise EngineFailed(f"engine onnxruntime has no quantization {order.quantization!r}; known: none")
+        onnx_graph.check(order.architecture, order.dtype, order.attention)
         self._providers = _providers(order)
         self._device = order.accelerator
         found = onnx_exports.of(order, Path(order.exports or self._temporary()), _weight_files(order.weights))

@@ -1,6 +1,6 @@
 """Weight-only quantization of a torch model, after its weights were drawn or read and digested.
 
-The products are torch's own kernels for weights of 8 and 4 bits, which read the small weights and nothing else. (torchao
+The products are torch's own kernels for weights of 8 and 4 bits, which read the small weights and no others. (torchao
 wraps the same kernels for compiled models; in eager mode its int8 widens every weight at each call, and once installed
 every import of transformers imports it, which takes seconds.)
 """
