@@ -15,7 +15,7 @@ CELL = 'about = "x"\n[[cells]]\nprompt_tokens = 8\noutput_tokens = 4\n'
 def test_every_shipped_suite_loads() -> None:
     """Names are file names; labels tell the cells of a suite apart."""
     suites = cells.shipped()
-    assert {"smoke", "phases"} <= set(suites)
+    assert {"smoke", "phases", "engines"} <= set(suites)
     for suite in suites.values():
         assert len({cell.label for cell in suite.cells}) == len(suite.cells) > 0
 

@@ -109,8 +109,8 @@ def test_logits_agree_with_torch(shape: Architecture, attention: str, tmp_path: 
     export = export_here(asked, tmp_path)
     reference, loaded = _reference(asked)
     assert (export.weights_digest, export.parameters) == (loaded.weights_digest, loaded.parameters)
-    ids = numpy.array(prompt.token_ids(1, 2, 9, shape.vocab_size)).reshape(2, -1)
-    tokens = [numpy.array([[step], [2 * step + 1]]) for step in range(STEPS)]
+    ids = numpy.array(prompt.token_ids(1, 2, 9, shape.vocab_size), numpy.int64).reshape(2, -1)
+    tokens = [numpy.array([[step], [2 * step + 1]], numpy.int64) for step in range(STEPS)]
     ours = _onnx_logits(tmp_path, asked, ids, tokens)
     with torch.inference_mode():
         whole = reference._model(input_ids=torch.tensor(numpy.concatenate([ids, *tokens], axis=1))).logits.numpy()
@@ -126,7 +126,7 @@ def test_float16_agrees_with_torch_and_is_the_same_weights(tmp_path: Path) -> No
     export = export_here(asked, tmp_path)
     reference, loaded = _reference(asked)
     assert export.weights_digest == loaded.weights_digest
-    ids = numpy.array(prompt.token_ids(1, 2, 9, SMALL.vocab_size)).reshape(2, -1)
+    ids = numpy.array(prompt.token_ids(1, 2, 9, SMALL.vocab_size), numpy.int64).reshape(2, -1)
     (ours,) = _onnx_logits(tmp_path, asked, ids, [])
     with torch.inference_mode():
         theirs = reference._model(input_ids=torch.tensor(ids)).logits[:, -1].float().numpy()
