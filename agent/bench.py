@@ -90,8 +90,7 @@ class Bench:
         return None if self._worker is None else self._worker.pid
 
     def _describe(self, cell: Cell) -> Described:
-        key = (cell.engine, cell.model, cell.weights, cell.dtype, cell.attention, cell.accelerator)
-        key += (cell.quantization,)
+        key = (cell.engine, cell.model, cell.weights, cell.dtype, cell.attention, cell.accelerator, cell.quantization)
         if key != self._key or self._described is None:
             self.clear()
             self._progress(f"starting engine {cell.engine}")

@@ -143,7 +143,7 @@ class _Decoder:
         shape, value = self._shape, helper.make_tensor_value_info
 
         def cache(when: str, length: str) -> list[onnx.ValueInfoProto]:
-            sizes = ["batch", shape.kv_heads, length, shape.head_dim]
+            sizes: list[str | int | None] = ["batch", shape.kv_heads, length, shape.head_dim]
             return [value(name, self._type, sizes) for name in cache_names(shape.layers, when)]
 
         inputs = [value("input_ids", TensorProto.INT64, ["batch", "new"]), *cache("past", "past")]

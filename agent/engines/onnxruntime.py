@@ -7,25 +7,23 @@ made in `onnx_graph` and kept by `onnx_exports`.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
 import tempfile
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 
-from agent import memory, out_of_memory
+from agent import memory, onnx_builds, out_of_memory
 from agent.engines import cuda_device, onnx_exports, sources
 from agent.orders import Burn, Burned, Described, Load, Loaded, Resolve
 from phasewatt import quantization
 from phasewatt.errors import DoesNotFit, EngineAbsent, EngineFailed
 from phasewatt.records import MemoryUse
 
-BUILDS = ("onnxruntime", "onnxruntime-gpu")
 _CPU, _CUDA, _TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 _MODES = {"eager": _CUDA, "compiled": _TENSORRT}  # on a GPU; on a CPU there is the one provider
 _ERRORS_ONLY = 3
@@ -56,7 +54,7 @@ class Onnxruntime:
     simulated = False
 
     def __init__(self) -> None:
-        _check_builds(installed_builds())
+        _check_builds(onnx_builds.installed())
         onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
         self._own_cache: tempfile.TemporaryDirectory[str] | None = None
         self._model: Path | None = None
@@ -105,7 +103,7 @@ class Onnxruntime:
             weights_digest=found.export.weights_digest,
             drawn_on=found.export.drawn_on,
             seconds=time.monotonic() - started,
-            tf32=None,
+            tf32=False if order.accelerator == "cuda" else None,
         )
 
     def set_threads(self, asked: int | None) -> int:
@@ -232,22 +230,10 @@ class Onnxruntime:
         return self._own_cache.name
 
 
-def installed_builds() -> list[str]:
-    """Which distributions of onnxruntime are installed here, by name and version."""
-    found = []
-    for name in BUILDS:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found.append(f"{name} {importlib.metadata.version(name)}")
-    return found
-
-
-def _check_builds(found: Sequence[str]) -> None:
+def _check_builds(found: Mapping[str, str]) -> None:
     """Raise EngineFailed where two builds share one folder: what is loaded is a mixture, often without CUDA."""
-    if len(found) > 1:
-        raise EngineFailed(
-            f"{' and '.join(found)} are both installed, in one folder: pip uninstall -y {' '.join(BUILDS)}, "
-            "then install the one that is wanted"
-        )
+    if told := onnx_builds.conflict(found):
+        raise EngineFailed(f"{told}: {onnx_builds.REMEDY}")
 
 
 def _accelerator(asked: str) -> str:
@@ -285,16 +271,22 @@ def _check_provider(name: str) -> None:
     available = onnxruntime.get_available_providers()
     if name not in available:
         raise EngineFailed(
-            f"this onnxruntime ({', '.join(installed_builds()) or onnxruntime.__version__}) has no {name}; it has "
+            f"this onnxruntime ({onnx_builds.words(onnx_builds.installed())}) has no {name}; it has "
             f"{', '.join(available)}: install onnxruntime-gpu or the platform's build in its place"
         )
 
 
 def _weight_files(weights: str) -> list[Path]:
-    """The files that weights are known by; none where they are drawn from a seed."""
+    """The files that weights are known by; none where they are drawn from a seed.
+
+    Raises:
+        EngineFailed: there are none, or they could not be fetched.
+    """
     if weights.startswith("random:"):
         return []
     folder = sources.snapshot(weights)
+    if not any(folder.glob("*.safetensors")):
+        raise EngineFailed(f"weights {weights}: no safetensors in {folder}")
     return [file for pattern in sources.WEIGHT_FILES for file in folder.glob(pattern)]
 
 

@@ -31,10 +31,10 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def _create(name: str) -> Engine:
-    if name == "onnxruntime":
-        pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'phasewatt[onnx]'")
     if name in ("transformers", "onnxruntime"):
         pytest.importorskip("torch", reason="torch is not installed: pip install 'phasewatt[torch]'")
+    if name == "onnxruntime":
+        pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'phasewatt[onnx]'")
     return engines.create(name)
 
 

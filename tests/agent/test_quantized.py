@@ -14,7 +14,11 @@ from phasewatt.errors import ConfigInvalid, EngineFailed
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'phasewatt[torch]'")
 
-SMALL = msgspec.structs.replace(models.preset("qwen2.5-0.5b"), name="small", layers=2, vocab_size=4096)
+SMALL = msgspec.structs.replace(
+    models.preset("qwen2.5-0.5b"),
+    **{"name": "small", "hidden_size": 192, "layers": 2, "heads": 6, "kv_heads": 2, "head_dim": 32},
+    **{"intermediate_size": 256, "vocab_size": 1024},
+)
 
 
 def load(engine: Any, name: str, dtype: str = "bfloat16", shape: Any = SMALL) -> Any:

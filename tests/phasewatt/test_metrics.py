@@ -141,7 +141,7 @@ def test_every_row_states_what_it_is():
     for name, metric in METRICS.items():
         assert metric.name == name
         assert metric.formula
-        assert metric.unit in {"s", "token/s", "J", "J/token", "W", "B", "Hz", "1"}
+        assert metric.unit in {"s", "token/s", "J", "J/token", "W", "B", "B/token", "Hz", "1"}
     assert len(METRICS) == len({metric.name for metric in METRICS.values()})
 
 
