@@ -283,14 +283,16 @@ def _token_bytes(trial: Trial, context: Context) -> Readings:
     if run is None or trial.work is None:
         return Readings((), "decode was not run")
     moved, reason = _moved_bytes(trial.work, run)
-    return Readings((), reason) if moved is None else Readings((moved / run.tokens,))
+    if moved is None or not run.tokens:
+        return Readings((), reason or "no token was decoded")
+    return Readings((moved / run.tokens,))
 
 
 def _moved_bytes(work: Work, run: PhaseRun) -> tuple[int | None, str | None]:
     """Analytic bytes of one repetition, or why there is no figure."""
     width = roofline.weight_element_bytes(work.dtype, work.quantization)
     if width is None:
-        return None, f"the bytes of weights in {work.quantization!r} are not known here"
+        return None, f"the bytes of weights in {work.quantization or work.dtype!r} are not known here"
     return roofline.phase_bytes(work.task, work.dtype, run.phase, run.kv_start, run.kv_end, width), None
 
 

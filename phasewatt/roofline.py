@@ -67,7 +67,9 @@ def phase_flops(task: Task, phase: Phase, kv_start: int, kv_end: int) -> int:
 
 
 def weight_element_bytes(dtype: str, quantized: str | None) -> float | None:
-    """Bytes that a pass reads of one weight, `quantized` as a trial's work says; None: no scheme that is known here."""
+    """Bytes that a pass reads of one weight, `quantized` as a trial's work says; None: that is not known here."""
+    if dtype not in BYTES_PER_ELEMENT:
+        return None
     if quantized is None:
         return element_bytes(dtype)
     scheme = quantization.by_words(quantized)

@@ -75,7 +75,7 @@ def test_how_sure_an_energy_must_be_is_part_of_the_method() -> None:
         ("x = " + "[" * 5000, "s.toml: not valid TOML"),
         (CELL + "batch = []\n", "s.toml: no cell is left: an empty list sweeps nothing"),
         (CELL + 'dtype = "int8"\n', "s.toml: cells[0].dtype: "),
-        (CELL + 'engine = "vllm"\n', "engine: no engine 'vllm'; known: transformers, fake"),
+        (CELL + 'engine = "vllm"\n', "engine: no engine 'vllm'; known: transformers, onnxruntime, fake"),
         (CELL + 'weights = "meta/llama"\n', "weights: expected random:SEED, path:DIR or hub:OWNER/NAME"),
         (CELL + f'weights = "path:{"d" * 190}/{"e" * 300}"\n', "s.toml: cells[0].weights: "),
         (_measured("energy_target = 0"), "s.toml: measure.energy_target: expected float > 0"),

@@ -53,3 +53,16 @@ def test_bytes_a_token_stand_beside_the_others():
     assert 0 < eight.values[0] < plain.values[0]
     assert foreign.values == ()
     assert foreign.reason == "the bytes of weights in 'Q5_K_M' are not known here"
+
+
+def test_a_trial_of_an_unknown_dtype_or_without_tokens_has_a_reason():
+    """Records of any board are read."""
+    run = phase_run(Phase.DECODE, [1.0], tokens=0, kv_start=4, kv_end=8)
+    odd = msgspec.structs.replace(work(), dtype="float6")
+    asked = (trial(work=odd, runs=(run,)), trial(work=work(), runs=(run,)), trial(work=work(), runs=()))
+    reasons = [METRICS["decode_token_bytes"].of(each).reason for each in asked]
+    assert reasons == [
+        "the bytes of weights in 'float6' are not known here",
+        "no token was decoded",
+        "decode was not run",
+    ]
