@@ -29,8 +29,11 @@ EXTRAS = {
         "onnxruntime-gpu>=1.29,<2; "
         "sys_platform == 'linux' and platform_machine == 'aarch64' and python_version >= '3.11'",
         "onnxruntime>=1.23,<2; sys_platform != 'linux'",
+        "onnx>=1.17,<2",  # writes the models, and torch draws their weights: the extra `torch` belongs beside it
         "numpy>=1.26,<3",
     ],
+    # The same without a GPU, in a tenth of the download. The two builds share one folder: install one of them alone.
+    "onnx-cpu": ["onnxruntime>=1.23,<2", "onnx>=1.17,<2", "numpy>=1.26,<3"],
     # jetson-stats is AGPL-3.0: only ever installed by a user who asks for it, and imported only when jtop is selected.
     "jetson": ["jetson-stats>=4.3,<8"],
     "collector": [

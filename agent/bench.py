@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from agent.cells import Cell
@@ -36,7 +37,9 @@ class Placed(NamedTuple):
 class Bench:
     """Keeps one engine's process, and in it one model, for as long as the cells ask for the same."""
 
-    def __init__(self, stop: Stop, progress: Callable[[str], None]) -> None:
+    def __init__(self, stop: Stop, progress: Callable[[str], None], exports: Path | None = None) -> None:
+        """`exports` is where models in another engine's format are kept; None: they go with the engine."""
+        self._exports = exports
         self._stop = stop
         self._progress = progress
         self._worker: WorkerProcess | None = None
@@ -75,7 +78,7 @@ class Bench:
             digest=loaded.weights_digest,
             drawn_on=loaded.drawn_on,
         )
-        work = Work(task=task, weights=weights, dtype=cell.dtype)
+        work = Work(task=task, weights=weights, dtype=cell.dtype, quantization=loaded.quantization)
         return Placed(described, work, ready.threads, loaded.tf32, ready.cache_tokens, loaded.experts)
 
     def ask(self, question: Question, answer: type[Expected], limit_s: float) -> Expected:
@@ -122,6 +125,8 @@ class Bench:
             tf32=cell.tf32,
             fused_weights=cell.fused_weights,
             experts=cell.experts,
+            quantization=cell.quantization,
+            exports=None if self._exports is None else str(self._exports),
         )
         if self._loaded is None or order != self._order:
             self._progress(f"loading {described.architecture.name} in {cell.dtype}")

@@ -66,6 +66,7 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
     model: Name = "smollm2-135m"  # a preset; not read where the weights bring their own configuration
     weights: Name = "random:7"
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    quantization: Literal["none", "int8", "int4"] = "none"  # of the weights, once they are loaded in `dtype`
     engine: Name = "transformers"
     mode: Name = "eager"
     attention: Name = "sdpa"
@@ -84,7 +85,8 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
         """What tells this cell from the others of a suite."""
         model = f"{self.model} {self.weights}" if self.weights.startswith("random:") else self.weights
         threads = "" if self.threads is None else f" threads={self.threads}"
-        work = f"{model} {self.dtype} batch={self.batch} {self.prompt_tokens}/{self.output_tokens}"
+        quantized = "" if self.quantization == "none" else f" {self.quantization}"
+        work = f"{model} {self.dtype}{quantized} batch={self.batch} {self.prompt_tokens}/{self.output_tokens}"
         how = f"{self.engine} {self.mode} {self.attention} {self.accelerator}"
         phases = "" if self.measured == _ALL else f" {'+'.join(phase.value for phase in self.measured)} only"
         return f"{work} {how}{threads}{self._settings} seed={self.prompt_seed}{phases}"

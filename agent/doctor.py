@@ -20,6 +20,7 @@ CHECKS: Mapping[str, Check] = {
     "platform": software.platform,
     "python": software.python,
     "engine": software.engine,
+    "onnxruntime": software.onnxruntime,
     "power": power.meters,
     "sensor cards": power.cards,
     "permissions": power.permissions,

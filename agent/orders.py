@@ -31,6 +31,8 @@ class Load(Order, frozen=True):
     tf32: bool = False
     fused_weights: bool = False  # query, key and value in one product, gate and up in one
     experts: str | None = None  # how a mixture's are computed; None: the engine's own choice
+    quantization: str = "none"  # of the weights once they are loaded: none, int8, int4
+    exports: str | None = None  # folder for models in another engine's format; None: one that goes with the engine
 
 
 class Prompt(Order, frozen=True):
@@ -97,6 +99,7 @@ class Loaded(Order, frozen=True):
     seconds: float
     tf32: bool | None
     experts: str | None = None  # how a mixture's are computed; None: there are none, or the engine does not tell
+    quantization: str | None = None  # in words, as it is part of the work; None: the weights are as they were drawn
 
 
 class Ready(Order, frozen=True):
@@ -141,6 +144,7 @@ class Refused(Order, frozen=True):
 
     message: str
     fits: bool = True
+    absent: bool = False  # the engine is not installed
 
 
 Question = Resolve | Load | Prompt | Repeat | Profile | MeasureMemory | Burn

@@ -18,7 +18,7 @@ from agent.sampler import Sampler
 from agent.sleeping import asleep_s
 from agent.stopping import Stop
 from agent.windows import MARGIN_S, Windows, shape_of
-from phasewatt.errors import DoesNotFit, EngineFailed, MeterUnavailable
+from phasewatt.errors import DoesNotFit, EngineAbsent, EngineFailed, MeterUnavailable
 from phasewatt.records import Outcome, Phase, PhaseRun
 
 
@@ -64,7 +64,7 @@ class Runner:
             attempt.cool(self._progress)
             self._measure(attempt)
         except EngineFailed as error:
-            attempt.outcome = Outcome.SKIPPED if isinstance(error, DoesNotFit) else Outcome.FAILED
+            attempt.outcome = Outcome.SKIPPED if isinstance(error, DoesNotFit | EngineAbsent) else Outcome.FAILED
             attempt.reason = str(error)
             attempt.observe()  # before the engine's memory is free again
             self._bench.clear()

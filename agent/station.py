@@ -66,6 +66,7 @@ class Station:
             self._metering = _metering(settings.meters, self._found, self._cards)
             self.outbox = Outbox.open(state, settings.outbox_cap_bytes)
             undone.pop_all()  # from here on, `close` lets go of them
+        self._exports = state / "exports"
         self._calibrate = calibrate if settings.calibrate else None
         self.link: Link | None = None
         self.audience = Audience(self.notify) if sends_telemetry else None
@@ -108,7 +109,7 @@ class Station:
         except Stopped:
             if until is None or not until.is_over:
                 raise  # else there is no time for a cell either, which `run_suite` says
-        bench = Bench(stop, stage)
+        bench = Bench(stop, stage, self._exports)
         runner = Runner(self.host, bench, self._metering, stop, stage)
         try:
             means = Means(runner, self._campaigns, self._pace(request.suite.measure), told, stop.pause, until)

@@ -31,7 +31,7 @@ from agent.orders import (
 )
 from agent.phases import Phases
 from phasewatt import prompt
-from phasewatt.errors import DoesNotFit, EngineFailed, PhasewattError
+from phasewatt.errors import DoesNotFit, EngineAbsent, EngineFailed, PhasewattError
 
 _PR_SET_PDEATHSIG = 1
 
@@ -83,7 +83,10 @@ class Worker:
         return Ready(threads=threads, cache_tokens=cache_tokens)
 
     def _set_threads(self, asked: int | None) -> int | None:
-        """CPU threads that torch uses from now on, its own choice where none is asked for; None without torch."""
+        """CPU threads that are used from now on, the engine's choice where none is asked for; None without torch."""
+        if isinstance(self._engine, engines.OwnThreads):
+            with self._engine.guarded():
+                return self._engine.set_threads(asked)
         torch = sys.modules.get("torch")
         if torch is None:
             return asked
@@ -103,13 +106,17 @@ def serve(engine_name: str, orders: IO[bytes], answers: IO[bytes]) -> None:
             worker = worker or Worker(engines.create(engine_name))
             answer = worker.answer(decoder.decode(line))
         except PhasewattError as error:
-            answer = Refused(message=str(error), fits=not isinstance(error, DoesNotFit))
+            answer = _refused(error)
         except Exception as error:  # noqa: BLE001 - an engine's library may raise anything; the campaign goes on
             said = str(error).strip() or "no message"
             fits = not isinstance(error, MemoryError) and out_of_memory.sign_in(said) is None
             answer = Refused(message=f"{type(error).__name__}: {said.splitlines()[0]}", fits=fits)
         answers.write(msgspec.json.encode(answer) + b"\n")
         answers.flush()
+
+
+def _refused(error: PhasewattError) -> Refused:
+    return Refused(message=str(error), fits=not isinstance(error, DoesNotFit), absent=isinstance(error, EngineAbsent))
 
 
 def main() -> None:

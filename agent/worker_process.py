@@ -16,7 +16,7 @@ from agent import out_of_memory
 from agent.last_words import LastWords
 from agent.orders import Answer, Question, Refused
 from agent.stopping import Stop
-from phasewatt.errors import DoesNotFit, EngineFailed
+from phasewatt.errors import DoesNotFit, EngineAbsent, EngineFailed
 
 _POLL_S = 0.5
 _SIGKILL = -9
@@ -47,6 +47,7 @@ class WorkerProcess:
         """The worker's answer.
 
         Raises:
+            EngineAbsent: its engine is not installed.
             EngineFailed: it refused, died, or did not answer within `limit_s`.
             DoesNotFit: memory was the cause.
             Stopped: asked to end meanwhile.
@@ -54,7 +55,7 @@ class WorkerProcess:
         line = self._exchange(msgspec.json.encode(question) + b"\n", time.monotonic() + limit_s)
         reply = self._decoder.decode(line)
         if isinstance(reply, Refused):
-            raise EngineFailed(reply.message) if reply.fits else DoesNotFit(reply.message)
+            raise _told(reply)
         if not isinstance(reply, answer):
             raise EngineFailed(f"engine {self._engine} answered {type(reply).__name__}, not {answer.__name__}")
         return reply
@@ -106,3 +107,10 @@ class WorkerProcess:
             return DoesNotFit("the engine's process was killed, as the kernel does when memory runs out")
         last = said.splitlines()[-1][:_LONGEST_WORDS] if said else ""
         return EngineFailed(f"the engine's process ended with code {code}" + (f": {last}" if last else ""))
+
+
+def _told(reply: Refused) -> EngineFailed:
+    """The error that the worker met, by the reaction that it calls for."""
+    if reply.absent:
+        return EngineAbsent(reply.message)
+    return EngineFailed(reply.message) if reply.fits else DoesNotFit(reply.message)

@@ -156,8 +156,11 @@ def _telling(key: GroupKey, keys: Sequence[GroupKey], hidden: frozenset[str]) ->
     ]
 
 
-def _label(key: GroupKey, telling: Iterable[Setting]) -> str:
-    parts = [key.device, *(_worded(name, value) for name, value in telling)]
+def _label(key: GroupKey, telling: Sequence[Setting]) -> str:
+    """Where the engine is told, a version that another engine's libraries have is not missing here."""
+    engine_is_told = any(name == "engine" for name, _ in telling)
+    said = [(name, value) for name, value in telling if value or not (engine_is_told and name.endswith(_VERSION))]
+    parts = [key.device, *(_worded(name, value) for name, value in said)]
     if key.simulated:
         parts.append("simulated")
     return ", ".join(parts) + (" (reference)" if key.reference else "")

@@ -7,6 +7,7 @@ PhasewattError
 ├── StateBusy          another agent holds the state directory: hand the work over, or exit
 ├── MeterUnavailable   this power source cannot be read here: try the next one
 ├── EngineFailed       this cell cannot be measured: record a failed trial, go on
+│   ├── EngineAbsent   this engine is not installed here: record a skipped trial, go on
 │   └── DoesNotFit     the model needs more memory than there is: record a skipped trial, go on
 ├── RecordRejected     these bytes are not a record of ours: quarantine them, go on
 │   └── RecordNewer    of a schema that this version does not know yet: leave it to a later version
@@ -48,6 +49,10 @@ class MeterUnavailable(PhasewattError):
 
 class EngineFailed(PhasewattError):
     """An engine could not load a model or run a phase; the other cells are not concerned."""
+
+
+class EngineAbsent(EngineFailed):
+    """An engine whose packages are not installed on this host; the message says how to install them."""
 
 
 class DoesNotFit(EngineFailed):

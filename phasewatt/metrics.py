@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from phasewatt import distribution, roofline
-from phasewatt.records import Outcome, Phase, PhaseEnergy, PhaseRun, Scope, Trial
+from phasewatt.records import Outcome, Phase, PhaseEnergy, PhaseRun, Scope, Trial, Work
 from phasewatt.throttling import CLOCK_SOURCES
 
 
@@ -273,9 +273,12 @@ def _utilisation(phase: Phase, of_memory: bool) -> Callable[[Trial, Context], Re
             return Readings((), f"{phase.value} was not run")
         if context.ceilings is None:
             return Readings((), "this device's ceilings have not been measured")
-        task, dtype = trial.work.task, trial.work.dtype
+        task = trial.work.task
         if of_memory:
-            share = roofline.phase_bytes(task, dtype, phase, run.kv_start, run.kv_end)
+            moved, reason = _moved_bytes(trial.work, run)
+            if moved is None:
+                return Readings((), reason)
+            share = moved
             ceiling = context.ceilings.read_bytes_per_s
         else:
             share = roofline.phase_flops(task, phase, run.kv_start, run.kv_end)
@@ -283,6 +286,24 @@ def _utilisation(phase: Phase, of_memory: bool) -> Callable[[Trial, Context], Re
         return Readings(tuple(share / span.duration_s / ceiling for span in run.spans()))
 
     return read
+
+
+def _token_bytes(trial: Trial, context: Context) -> Readings:
+    run = trial.run_of(Phase.DECODE)
+    if run is None or trial.work is None:
+        return Readings((), "decode was not run")
+    moved, reason = _moved_bytes(trial.work, run)
+    if moved is None or not run.tokens:
+        return Readings((), reason or "no token was decoded")
+    return Readings((moved / run.tokens,))
+
+
+def _moved_bytes(work: Work, run: PhaseRun) -> tuple[int | None, str | None]:
+    """Analytic bytes of one repetition, or why there is no figure."""
+    width = roofline.weight_element_bytes(work.dtype, work.quantization)
+    if width is None:
+        return None, f"the bytes of weights in {work.quantization or work.dtype!r} are not known here"
+    return roofline.phase_bytes(work.task, work.dtype, run.phase, run.kv_start, run.kv_end, width), None
 
 
 _LOWER, _HIGHER, _NEITHER = Better.LOWER, Better.HIGHER, Better.NEITHER
@@ -299,10 +320,8 @@ _MFU = (
     "analytic FLOPs (2 per multiply-add, causal attention, head for the last position) / host time / "
     "measured matrix-product rate of the dtype"
 )
-_MBU = (
-    "analytic bytes (weights once a pass, KV cache read and its new part written) / host time / "
-    "measured matrix-vector read bandwidth"
-)
+_BYTES = "analytic bytes (weights once a pass, KV cache read and its new part written)"
+_MBU = f"{_BYTES} / host time / measured matrix-vector read bandwidth"
 
 _ROWS = (
     Metric("ttft", "s", "request start to first token on the host", _LOWER, _ttft, _REQ,
@@ -355,6 +374,8 @@ _ROWS = (
            _peak_watts(_REQ, True), _REQ, None, True, True),
     Metric("host_memory_peak", "B", "peak resident set of the model's process", _LOWER, _host_memory),
     Metric("accelerator_memory_peak", "B", "peak allocated by the engine", _LOWER, _accelerator_memory),
+    Metric("decode_token_bytes", "B/token", f"{_BYTES} of the decode steps / decoded tokens, batch included", _NEITHER,
+           _token_bytes, _DEC),
     Metric("prefill_mfu", "1", _MFU, _HIGHER, _utilisation(_PRE, False), _PRE),
     Metric("decode_mfu", "1", _MFU, _HIGHER, _utilisation(_DEC, False), _DEC),
     Metric("prefill_mbu", "1", _MBU, _HIGHER, _utilisation(_PRE, True), _PRE),

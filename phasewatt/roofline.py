@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from phasewatt import quantization
 from phasewatt.errors import ConfigInvalid
 from phasewatt.records import Architecture, Phase, Task
 
@@ -77,17 +78,31 @@ def phase_flops(task: Task, phase: Phase, kv_start: int, kv_end: int) -> int:
     return task.batch * (linear + attention + head)
 
 
-def phase_bytes(task: Task, dtype: str, phase: Phase, kv_start: int, kv_end: int) -> int:
+def weight_element_bytes(dtype: str, quantized: str | None) -> float | None:
+    """Bytes that a pass reads of one weight, `quantized` as a trial's work says; None: that is not known here."""
+    if dtype not in BYTES_PER_ELEMENT:
+        return None
+    if quantized is None:
+        return element_bytes(dtype)
+    scheme = quantization.by_words(quantized)
+    return None if scheme is None else scheme.bytes_per_weight(element_bytes(dtype))
+
+
+def phase_bytes(
+    task: Task, dtype: str, phase: Phase, kv_start: int, kv_end: int, weight_width: float | None = None
+) -> int:
     """Bytes that one repetition must move at least: weights once a pass, the KV cache read and its new part written.
 
-    Of a mixture those experts count that a pass is expected to meet where all are equally likely.
+    Of a mixture those experts count that a pass is expected to meet where all are equally likely. `weight_width` is
+    of one weight, where it is not that of `dtype`.
     """
     shape = task.architecture
     tokens = kv_end - kv_start
     passes = _passes(phase, tokens, task)
     per_pass = tokens // passes
     matrices = shape.layers * (_attention(shape) + _ffn_met(shape, task.batch * per_pass))
-    weights = round((matrices + shape.hidden_size * shape.vocab_size) * element_bytes(dtype)) * passes
+    width = weight_width or element_bytes(dtype)
+    weights = round((matrices + shape.hidden_size * shape.vocab_size) * width) * passes
     read = sum(kv_start + per_pass * index for index in range(passes))
     cache = kv_bytes_per_token(shape, dtype) * task.batch * (read + tokens)
     return weights + cache

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from agent import onnx_builds
 from agent.checks import Finding, Subject
 from agent.jetson.identity import Identity, identify
 from agent.orders import Described
@@ -67,6 +68,19 @@ def engine_finding(found: Described, jetson: Identity | None, gpu_is_there: bool
         return Finding("engine", True, verdict)
     why, remedy = _blind(found.versions.get("cuda"), jetson)
     return Finding("engine", None, f"{verdict}, although there is an NVIDIA GPU: {why}", remedy)
+
+
+def onnxruntime(subject: Subject) -> Iterator[Finding]:
+    """Whether one build of onnxruntime is installed, if there is any."""
+    yield from onnxruntime_findings(onnx_builds.installed())
+
+
+def onnxruntime_findings(found: Mapping[str, str]) -> Iterator[Finding]:
+    """The same of any builds; what a build computes on is found out where an engine is started."""
+    if told := onnx_builds.conflict(found):
+        yield Finding("onnxruntime", None, told, onnx_builds.REMEDY)
+    elif found:
+        yield Finding("onnxruntime", True, onnx_builds.words(found))
 
 
 def has_gpu(root: Path) -> bool:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from agent.station import Station
     from agent.stopping import Stop
 
-_TEXTS = ("model", "weights", "dtype", "engine", "mode", "attention", "experts", "accelerator")
+_TEXTS = (
+    *("model", "weights", "dtype", "quantization", "engine", "mode", "attention", "experts"),
+    "accelerator",
+)
 _SLICE_S = 0.5
 _CLOSING_S = 10.0  # of a slice: the worker ends, the last records are delivered
 _LIKE_TIME = re.compile(r"(?:(\d{1,3})h)?(?:(\d{1,4})m)?(?:(\d{1,6})s)?")

@@ -9,7 +9,7 @@ import importlib
 from array import array
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from agent.orders import Burn, Burned, Described, Load, Loaded, Prompt, Resolve
 from phasewatt.errors import ConfigInvalid
@@ -17,6 +17,7 @@ from phasewatt.records import MemoryUse
 
 ENGINES: Mapping[str, str] = {
     "transformers": "agent.engines.transformers:Transformers",
+    "onnxruntime": "agent.engines.onnxruntime:Onnxruntime",
     "fake": "agent.engines.fake:Fake",
 }
 
@@ -83,6 +84,14 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the model."""
+
+
+@runtime_checkable
+class OwnThreads(Protocol):
+    """An engine whose CPU threads are not torch's."""
+
+    def set_threads(self, asked: int | None) -> int:
+        """Use `asked` CPU threads from now on, as many as the engine chooses for None; how many it uses."""
 
 
 def check(name: str) -> None:

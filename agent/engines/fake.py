@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 
 from agent import memory, models
 from agent.orders import Burn, Burned, Described, Load, Loaded, Prompt, Resolve
-from phasewatt import roofline
+from phasewatt import quantization, roofline
 from phasewatt.errors import EngineFailed
 from phasewatt.records import MemoryUse
 
@@ -49,7 +49,10 @@ class Fake:
     def load(self, order: Load) -> Loaded:
         """See `Engine.load`."""
         self._parameters = roofline.parameter_count(order.architecture)
-        self._weight_bytes = roofline.weight_bytes(order.architecture, order.dtype)
+        scheme = quantization.scheme(order.quantization)
+        words = None if scheme is None else scheme.words
+        width = roofline.weight_element_bytes(order.dtype, words) or 0.0
+        self._weight_bytes = int(self._parameters * width)
         return Loaded(
             parameters=self._parameters,
             weights_source=order.weights,
@@ -57,6 +60,7 @@ class Fake:
             drawn_on="nowhere",
             seconds=0.0,
             tf32=None,
+            quantization=words,
         )
 
     def plan(self, order: Prompt) -> None:

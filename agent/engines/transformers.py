@@ -13,19 +13,20 @@ import msgspec
 
 from agent import memory, out_of_memory
 from agent.orders import Burn, Burned, Described, Load, Loaded, Prompt, Resolve
-from phasewatt.errors import DoesNotFit, EngineFailed
+from phasewatt.errors import DoesNotFit, EngineAbsent, EngineFailed
 from phasewatt.records import MemoryUse
 
 try:
     import torch
     import transformers
 
-    from agent.engines import transformers_attention, transformers_fused, transformers_modes
+    from agent.engines import quantized, transformers_attention, transformers_fused, transformers_modes
     from agent.engines.burner import Burner
-    from agent.engines.transformers_model import architecture, build, config_of
+    from agent.engines.sources import architecture
+    from agent.engines.transformers_model import build, config_of
     from agent.engines.transformers_modes import Mode, Plan
 except ModuleNotFoundError as error:
-    raise EngineFailed(f"engine transformers needs {error.name}: pip install 'phasewatt[torch]'") from error
+    raise EngineAbsent(f"engine transformers needs {error.name}: pip install 'phasewatt[torch]'") from error
 except ImportError as error:  # a library beside it is missing, or a release is too old
     raise EngineFailed(f"torch or transformers does not load here: {error}; install the platform's build") from error
 
@@ -113,6 +114,7 @@ class Transformers:
         parameters = sum(p.numel() for p in model.parameters())
         if order.fused_weights:
             transformers_fused.fuse(model)
+        quantization = quantized.quantize(model, order.quantization, order.dtype)
         self._model = model
         mixture = order.architecture.experts is not None
         return Loaded(
@@ -122,6 +124,7 @@ class Transformers:
             drawn_on=built.drawn_on,
             seconds=time.monotonic() - started,
             tf32=None,
+            quantization=quantization,
             experts=model.config._experts_implementation if mixture else None,
         )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -11,9 +9,9 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.initialization import no_init_weights
 
-from agent import models
 from agent.engines import weights
-from agent.orders import Load, Resolve
+from agent.engines.sources import snapshot
+from agent.orders import Load
 from phasewatt.errors import ConfigInvalid, EngineFailed
 from phasewatt.records import Architecture
 
@@ -24,33 +22,6 @@ class Built(NamedTuple):
     model: Any
     digest: str | None
     drawn_on: str | None
-
-
-def architecture(order: Resolve) -> Architecture:
-    """The architecture that `order` asks for.
-
-    Raises:
-        ConfigInvalid: there is none, or it is of a kind that is not supported.
-        EngineFailed: it could not be fetched.
-    """
-    kind, _, where = order.weights.partition(":")
-    if kind == "random":
-        return models.named(order.model)
-    return models.from_config_file(_snapshot(kind, where, ("config.json",)) / "config.json")
-
-
-def _snapshot(kind: str, where: str, wanted: Sequence[str] = ("*.safetensors", "*.json")) -> Path:
-    """Directory of a model's files, those `wanted` fetched from the hub if that is where it is."""
-    if kind == "path":
-        return Path(where).expanduser()
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - only hub: weights need it
-
-    repository, _, revision = where.partition("@")
-    try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(wanted)))
-    except Exception as error:  # the hub's client has no common root for its own and its transport's errors
-        cause = str(error).strip().splitlines()
-        raise EngineFailed(f"weights {kind}:{where} could not be fetched: {cause[0] if cause else error!r}") from error
 
 
 def build(order: Load, device: torch.device) -> Built:
@@ -67,7 +38,7 @@ def build(order: Load, device: torch.device) -> Built:
         return Built(*_random(order, device, how, _seed(where)))
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
-            _snapshot(kind, where), use_safetensors=True, trust_remote_code=False, **how
+            snapshot(order.weights), use_safetensors=True, trust_remote_code=False, **how
         )
     except (OSError, ValueError) as error:
         raise EngineFailed(f"weights {order.weights} cannot be loaded: {str(error).splitlines()[0]}") from error

@@ -19,6 +19,7 @@ _TITLES: Mapping[str, str] = {
     "decode_mfu": "Decode MFU",
     "prefill_mbu": "Prefill MBU",
     "decode_mbu": "Decode MBU",
+    "decode_token_bytes": "Decode bytes a token",
     "prefill_sm_utilisation": "Prefill SM utilisation",
     "decode_sm_utilisation": "Decode SM utilisation",
     "prefill_dram_utilisation": "Prefill DRAM utilisation",

@@ -467,3 +467,12 @@ def test_long_findings_are_wrapped_and_the_remedy_stands_by_itself():
     assert max(map(len, lines)) <= 80
     assert lines[0].startswith("--  power: rapl: word")
     assert [line[:7] for line in lines if "->" in line] == ["    -> "]
+
+
+def test_builds_of_onnxruntime_in_one_folder_are_named():
+    both = {"onnxruntime": "1.32.0", "onnxruntime-gpu": "1.31.0"}
+    finding = only(software.onnxruntime_findings(both))
+    assert (finding.ok, "onnxruntime 1.32.0 and onnxruntime-gpu 1.31.0" in finding.verdict) == (None, True)
+    assert finding.remedy.startswith("pip uninstall -y onnxruntime onnxruntime-gpu")
+    assert only(software.onnxruntime_findings({"onnxruntime-gpu": "1.31.0"})).ok is True
+    assert list(software.onnxruntime_findings({})) == []

@@ -17,13 +17,24 @@ from phasewatt.errors import ConfigInvalid, DoesNotFit, EngineFailed
 
 MODEL = "stories15m"
 TOKENS = 12
+_EXPORTS: list[str] = []
 FLOAT32_DIGEST = "6247a5b2493c90222e9ea137ec8f02eea524bc6f2256e19a7bf213f89fa70dc6"
 BFLOAT16_DIGEST = "3244d0b97e2f755f869a051b47caee35d5c095f9daa37e9500dc9ecedeae2803"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One folder for the exports of all tests here, so that a model is exported once."""
+    _EXPORTS.append(str(tmp_path_factory.mktemp("exports")))
+    yield
+    _EXPORTS.clear()
+
+
 def _create(name: str) -> Engine:
-    if name == "transformers":
+    if name in ("transformers", "onnxruntime"):
         pytest.importorskip("torch", reason="torch is not installed: pip install 'phasewatt[torch]'")
+    if name == "onnxruntime":
+        pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'phasewatt[onnx]'")
     return engines.create(name)
 
 
@@ -35,6 +46,7 @@ def _load(engine: Engine, accelerator: str = "cpu", dtype: str = "float32", weig
         mode="eager",
         attention="sdpa",
         accelerator=accelerator,
+        exports=_EXPORTS[0],
     )
     return engine.load(order)
 
@@ -43,6 +55,8 @@ def _load(engine: Engine, accelerator: str = "cpu", dtype: str = "float32", weig
     params=[
         ("fake", "cpu"),
         ("transformers", "cpu"),
+        ("onnxruntime", "cpu"),
+        pytest.param(("onnxruntime", "cuda"), marks=pytest.mark.gpu),
         pytest.param(("transformers", "cuda"), marks=pytest.mark.gpu),
     ],
     ids=" on ".join,
@@ -59,7 +73,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 def test_the_contract_covers_every_engine() -> None:
     """An engine added to the table must be added here."""
-    covered = {"fake", "transformers"}
+    covered = {"fake", "onnxruntime", "transformers"}
     assert covered == set(engines.ENGINES)
 
 
@@ -115,7 +129,7 @@ def test_unknown_model_lists_the_presets(engine: Engine) -> None:
 
 
 def test_loading_says_what_was_loaded() -> None:
-    """Parameters as the architecture has them, for both engines."""
+    """Parameters as the architecture has them, for every engine."""
     for name in engines.ENGINES:
         made = _create(name)
         assert _load(made).parameters == roofline.parameter_count(models.preset(MODEL))
@@ -141,7 +155,7 @@ def test_what_ran_out_of_memory_is_told_from_what_failed(said: str, fits: bool) 
 
 def test_unknown_engine_lists_the_known_ones() -> None:
     """One line."""
-    with pytest.raises(ConfigInvalid, match="no engine 'vllm'; known: transformers, fake"):
+    with pytest.raises(ConfigInvalid, match="no engine 'vllm'; known: transformers, onnxruntime, fake"):
         engines.create("vllm")
 
 
@@ -259,4 +273,6 @@ def test_device_busy_time_is_less_than_host_time_and_not_nothing() -> None:
 
 
 def _plain(token: Any) -> Any:
-    return token.tolist() if hasattr(token, "tolist") else token
+    if hasattr(token, "tolist"):
+        return token.tolist()
+    return token.numpy().tolist() if hasattr(token, "numpy") else token

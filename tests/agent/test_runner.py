@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from agent import cells
@@ -18,9 +19,11 @@ from agent.attempt import Plan
 from agent.bench import Bench
 from agent.cells import Cell, Measure
 from agent.host import Host, Observation
+from agent.orders import Refused
 from agent.runner import Metering, Runner
 from agent.stopping import Stop
-from phasewatt import codec, energy, identity
+from agent.worker_process import WorkerProcess
+from phasewatt import codec, energy, identity, quantization
 from phasewatt.errors import Stopped
 from phasewatt.metrics import METRICS, Context
 from phasewatt.records import Kind, Outcome, Phase, Scope
@@ -129,6 +132,27 @@ def test_the_same_work_has_the_same_id_under_other_settings(setup: Setup) -> Non
     other = setup.run(Cell(**{**_fields(CELL), "prompt_seed": 9})).trial
     assert identity.work_id(one.work) == identity.work_id(two.work) != identity.work_id(other.work)
     assert (one.conditions.threads, two.conditions.threads) == (1, 2)
+
+
+def test_quantized_work_is_another_work_of_the_same_task(setup: Setup) -> None:
+    """In the trial's own words, from the cell through the engine."""
+    whole = setup.run().trial
+    eight = setup.run(Cell(**{**_fields(CELL), "quantization": "int8"})).trial
+    assert whole.work.quantization is None
+    assert eight.work.quantization == quantization.SCHEMES["int8"].words
+    assert eight.cell.startswith("stories15m random:7 float32 int8 batch=1")
+    assert identity.task_id(whole.work.task) == identity.task_id(eight.work.task)
+    assert identity.work_id(whole.work) != identity.work_id(eight.work)
+
+
+def test_an_absent_engine_is_skipped_and_the_next_cell_runs(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in suite `engines` on a host without one of them."""
+    refused = Refused(message="engine onnxruntime needs onnxruntime: pip install it", absent=True)
+    monkeypatch.setattr(WorkerProcess, "_exchange", lambda process, order, deadline: msgspec.json.encode(refused))
+    absent = setup.run(Cell(**{**_fields(CELL), "engine": "onnxruntime"})).trial
+    monkeypatch.undo()
+    assert (absent.outcome, absent.reason) == (Outcome.SKIPPED, refused.message)
+    assert setup.run().trial.outcome is Outcome.OK
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import sys
 from typing import Any
 
 import msgspec
 import pytest
 
-from agent import models, worker
+from agent import engines, models, worker
+from agent.engines.fake import Fake
 from agent.orders import Answer, Load, Loaded, Prompt, Ready, Refused, Repeat
 from phasewatt.records import Phase
 
@@ -50,6 +52,28 @@ def test_an_order_that_fails_is_refused_and_the_next_is_answered() -> None:
     found = _answers("fake", LOAD, repeat, b"{}", _prompt(None))
     assert [type(reply) for reply in found] == [Loaded, Refused, Refused, Ready]
     assert "before a prompt was set" in found[1].message
+
+
+def test_an_engine_that_is_not_installed_is_told_from_one_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is no fault of the cell: it is skipped."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "agent.engines.onnxruntime", raising=False)
+    (absent,) = _answers("onnxruntime", LOAD)
+    failed = _answers("fake", b"{}")[0]
+    assert (absent.absent, failed.absent) == (True, False)
+    assert "pip install" in absent.message
+
+
+def test_the_engine_that_has_threads_of_its_own_is_asked_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch, if it is loaded, is left alone."""
+
+    class Own(Fake):
+        def set_threads(self, asked: int | None) -> int:
+            return asked or 11
+
+    monkeypatch.setattr(engines, "create", lambda name: Own())
+    found = _answers("own", LOAD, _prompt(None), _prompt(3))
+    assert [reply.threads for reply in found if isinstance(reply, Ready)] == [11, 3]
 
 
 def test_a_mode_that_the_engine_lacks_is_refused() -> None:

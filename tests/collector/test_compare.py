@@ -7,6 +7,7 @@ from collector.compare import compare
 from collector.comparison import Cell, ComparedWork, Comparison, Row, Verdict
 from collector.pairing import Across
 from collector.stored import StoredTrial
+from phasewatt import quantization
 from phasewatt.errors import ConfigInvalid
 from phasewatt.metrics import METRICS
 from phasewatt.records import Scope, Trial
@@ -307,3 +308,15 @@ def test_json_reads_back_to_the_same_comparison() -> None:
     encoded = msgspec.json.encode(comparison)
     assert msgspec.json.decode(encoded, type=Comparison) == comparison
     assert encoded.startswith(b'{"schema":"compare/1","heading":')
+
+
+def test_across_dtype_the_bytes_of_a_token_stand_beside_the_latencies() -> None:
+    """Quantized and whole are works of their own: only when asked for are they set side by side."""
+    eight = quantization.SCHEMES["int8"].words
+    trials = [measured("alpha", done=work(quantization=words)).stored for words in (None, eight)]
+    assert compare(trials).works == ()
+    found = cells(compare(trials, across=Across.DTYPE), "decode_token_bytes")
+    values = {label: cell.value for label, cell in found.items()}
+    assert len(values) == 2
+    whole, fewer = sorted(values.values(), reverse=True)
+    assert 1 < whole / fewer < 2  # bfloat16 weights against 1 byte, the same cache

@@ -172,3 +172,17 @@ def test_power_modes_and_locked_clocks_are_settings() -> None:
     ]
     seen = observed([measured(under=conditions(state=(locked, locked))).stored.trial])
     assert seen["gpu clock limits"] == "locked at 1.30 GHz"
+
+
+def test_versions_of_another_engines_libraries_are_not_missing_from_a_name() -> None:
+    """They are told by the engine; between groups of one engine a version that is not stated still tells them apart."""
+    torch = conditions(engine="transformers", versions={"torch": "2.13.0"})
+    onnx = conditions(engine="onnxruntime", versions={"onnxruntime": "1.32.0"})
+    untold = conditions(engine="transformers", versions={})
+    keys = [group_of(measured("alpha", under=under).stored, False) for under in (torch, onnx, untold)]
+    assert set(labels(keys[:2]).values()) == {
+        "alpha, transformers, torch 2.13.0",
+        "alpha, onnxruntime, onnxruntime 1.32.0",
+    }
+    assert labels([keys[0], keys[2]])[keys[2]] == "alpha, torch version not stated"
+    assert len(set(labels(keys).values())) == 3

@@ -95,6 +95,7 @@ BY_HAND = {
     "request_power_peak_adjusted": (43.0,),
     "host_memory_peak": (1000.0,),
     "accelerator_memory_peak": (),
+    "decode_token_bytes": (roofline.phase_bytes(TASK, "float32", Phase.DECODE, 4, 6) / DECODE.tokens,),
     "prefill_mfu": tuple(roofline.phase_flops(TASK, Phase.PREFILL, 0, 4) / s / 1e6 for s in (0.5, 0.25)),
     "decode_mfu": tuple(roofline.phase_flops(TASK, Phase.DECODE, 4, 6) / s / 1e6 for s in (2.0, 4.0)),
     "prefill_mbu": tuple(roofline.phase_bytes(TASK, "float32", Phase.PREFILL, 0, 4) / s / 1e5 for s in (0.5, 0.25)),
@@ -140,7 +141,7 @@ def test_every_row_states_what_it_is():
     for name, metric in METRICS.items():
         assert metric.name == name
         assert metric.formula
-        assert metric.unit in {"s", "token/s", "J", "J/token", "W", "B", "Hz", "1"}
+        assert metric.unit in {"s", "token/s", "J", "J/token", "W", "B", "B/token", "Hz", "1"}
     assert len(METRICS) == len({metric.name for metric in METRICS.values()})
 
 
