@@ -156,9 +156,9 @@ def _measured(engine: Any, way: Way, args: argparse.Namespace, told: dict[str, A
 
 def _decode(engine: Any, shape: Architecture, args: argparse.Namespace, floor: float) -> dict[str, Any]:
     began = time.monotonic()
-    # No prompt is timed here, so none is compiled: this one only fills the cache.
-    phases = _placed(engine, shape, Prompt(seed=_SEED, batch=1, tokens=1, threads=None, room=args.depth + _STEPS + 1))
-    engine.set_prompt(prompt.token_ids(_SEED, 1, args.depth, shape.vocab_size), 1)
+    # A prompt of one token would be timed, and none of that length comes: what fills the cache is not compiled.
+    asked = Prompt(seed=_SEED, batch=1, tokens=1, threads=None, room=args.depth + _STEPS + 1)
+    phases = _placed(engine, shape, asked, args.depth)
     ready_s = time.monotonic() - began
     first = engine.prefill()
     taken_s = _seconds(lambda: phases.decode_once(first, args.depth, _STEPS), args.repetitions)
@@ -176,19 +176,19 @@ def _decode(engine: Any, shape: Architecture, args: argparse.Namespace, floor: f
 def _prefill(engine: Any, shape: Architecture, args: argparse.Namespace, rate: float) -> dict[str, Any]:
     began = time.monotonic()
     asked = Prompt(seed=_SEED, batch=1, tokens=args.prompt, threads=None, room=args.prompt + 8)
-    phases = _placed(engine, shape, asked)
+    phases = _placed(engine, shape, asked, args.prompt)
     ready_s = time.monotonic() - began
     prefill_s = statistics.median(_seconds(phases.prefill_once, args.repetitions))
     flops = roofline.phase_flops(_task(shape, args.prompt), Phase.PREFILL, 0, args.prompt)
     return {"prefill_ready_s": ready_s, "prefill_s": prefill_s, "share_of_gemm": flops / prefill_s / rate}
 
 
-def _placed(engine: Any, shape: Architecture, asked: Prompt) -> Phases:
+def _placed(engine: Any, shape: Architecture, asked: Prompt, placed: int) -> Phases:
     def context(tokens: int) -> array[int]:
         return prompt.token_ids(_SEED, 1, tokens, shape.vocab_size)
 
     engine.plan(asked)
-    return Phases(engine, context, 1, asked.tokens)
+    return Phases(engine, context, 1, placed)
 
 
 def _seconds(once: Callable[[], Any], repetitions: int) -> list[float]:

@@ -23,8 +23,9 @@ ENGINES: Mapping[str, str] = {
 
 
 class Engine(Protocol):
-    """Runs one model, one phase at a time. A token is the engine's own handle, [batch, 1], good until the next call.
+    """Runs one model, one phase at a time. A token is the engine's own handle, [batch, 1].
 
+    The token of a decode step is good until the next step, that of a prefill until the next prefill.
     `describe`, `load`, `plan` and `set_prompt` may take their time. `prefill`, `decode_one` and `sync` are the hot
     path: they may return before the device is done, except `sync`. Errors are `EngineFailed`, or become so within
     `guarded`.

@@ -56,7 +56,7 @@ class Static:
             raise EngineFailed(f"a prompt of {ids.shape[1]} tokens in a cache of fixed size for {plan.room}")
         key = (*plan, torch.get_num_threads())
         if self._placed is None or self._placed.key != key:
-            self._placed, self._step = None, _no_step  # what was captured lets go of its memory first
+            self._let_go()
             self._placed = _Placed(self._model, plan, ids.device, key)
             self._step = self._maker.step(self._placed.step, self._placed.position)
             self._room = plan.room
@@ -99,6 +99,11 @@ class Static:
         if self._placed is not None and depth < self._depth:
             self._placed.position.fill_(depth)
             self._depth = depth
+
+    def _let_go(self) -> None:
+        """Of caches, graphs and what they gave, so that their memory is free before new ones are placed."""
+        self._placed, self.logits = None, None
+        self._step, self._whole, self._later = _no_step, _nothing_placed, _nothing_placed
 
     def _ready_passes(self, placed: _Placed, is_timed: bool) -> None:
         """The passes of the prompt that is timed, as the mode makes them; those that only fill the cache are plain."""
