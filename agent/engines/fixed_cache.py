@@ -32,12 +32,13 @@ class Filled:
         self.tokens = 0
 
 
-class _PromptLayer(StaticLayer):  # type: ignore[misc]  # the library carries no types
+class _PromptLayer(StaticLayer):
     """Writes a pass of many tokens behind those that are filled; attention sees these and no more."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, filled: Filled) -> None:
         super().__init__(max_cache_len=keys.shape[2])
-        self.keys, self.values, self._filled = keys, values, filled
+        self.keys, self.values = self._kept = keys, values
+        self._filled = filled
         self.is_initialized = True
 
     def update(
@@ -46,9 +47,10 @@ class _PromptLayer(StaticLayer):  # type: ignore[misc]  # the library carries no
         """Write [batch, kv_heads, tokens, head_dim]; all keys and values up to there."""
         start = self._filled.tokens
         end = start + key_states.shape[2]
-        self.keys[:, :, start:end].copy_(key_states)
-        self.values[:, :, start:end].copy_(value_states)
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        keys, values = self._kept
+        keys[:, :, start:end].copy_(key_states)
+        values[:, :, start:end].copy_(value_states)
+        return keys[:, :, :end], values[:, :, :end]
 
     def get_seq_length(self) -> int:
         """Tokens before this pass."""
@@ -59,24 +61,26 @@ class _PromptLayer(StaticLayer):  # type: ignore[misc]  # the library carries no
         return self._filled.tokens + query_length, 0
 
 
-class _StepLayer(StaticLayer):  # type: ignore[misc]  # the library carries no types
+class _StepLayer(StaticLayer):
     """Writes one token at a position that the device knows; attention sees all of the cache, and masks the rest."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, position: torch.Tensor) -> None:
         super().__init__(max_cache_len=keys.shape[2])
-        self.keys, self.values, self._position = keys, values, position
+        self.keys, self.values = self._kept = keys, values
+        self._position = position
         self.is_initialized = True
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write [batch, kv_heads, 1, head_dim]; all keys and values, empty ones too."""
-        self.keys.index_copy_(2, self._position, key_states)
-        self.values.index_copy_(2, self._position, value_states)
-        return self.keys, self.values
+        keys, values = self._kept
+        keys.index_copy_(2, self._position, key_states)
+        values.index_copy_(2, self._position, value_states)
+        return keys, values
 
 
-class PromptCache(Cache):  # type: ignore[misc]  # the library carries no types
+class PromptCache(Cache):
     """For passes over a prompt; set `filled.tokens` before each."""
 
     def __init__(self, kept: Storage, filled: Filled) -> None:
@@ -88,7 +92,7 @@ class PromptCache(Cache):  # type: ignore[misc]  # the library carries no types
         return False
 
 
-class StepCache(StaticCache):  # type: ignore[misc]  # the library carries no types
+class StepCache(StaticCache):
     """For one token a pass, at `position`, int64 [1]; masks and positions are the caller's."""
 
     def __init__(self, kept: Storage, position: torch.Tensor) -> None:

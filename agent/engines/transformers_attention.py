@@ -71,10 +71,7 @@ def grouped(
 ) -> tuple[torch.Tensor, None]:
     """Attention output, [batch, tokens, heads, head_dim], of queries [batch, heads, tokens, head_dim]."""
     if query.shape[2] != 1:
-        result: tuple[torch.Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling, **kwargs
-        )
-        return result
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     batch, heads, _, width = query.shape
     queries = query.reshape(batch, key.shape[1], -1, width)  # [batch, kv_heads, queries a key head, head_dim]
     scale = width**-0.5 if scaling is None else scaling
