@@ -57,9 +57,9 @@ class Static:
         key = (*plan, torch.get_num_threads())
         if self._placed is None or self._placed.key != key:
             self._let_go()
-            self._placed = _Placed(self._model, plan, ids.device, key)
-            self._step = self._maker.step(self._placed.step, self._placed.position)
-            self._room = plan.room
+            placed = _Placed(self._model, plan, ids.device, key)
+            self._step = self._maker.step(placed.step, placed.position)
+            self._placed, self._room, self._depth = placed, plan.room, 0  # whole, or not at all
         self._prompt = chunks(ids, plan.chunk)
         self._ready_passes(self._placed, is_timed=ids.shape[1] == plan.tokens)
         self.reset()
