@@ -149,13 +149,13 @@ def _run_turns(missing: Sequence[Turn], plan: Plan, means: Means) -> bool:
     while left:
         turn = _next(left, loaded, means)
         if turn is None:
-            _tell_out_of_time(left, loaded, plan.campaign, means)
+            _tell_out_of_time(left, plan.campaign, means)
             return False
         left_s = round(means.pace.left_s(left, loaded), 1)
         means.tell(CellBegun(label=turn.cell.label, repeat=turn.repeat, left_s=left_s))
         done = _run_turn(turn, plan, means)
         if done is None:
-            _tell_out_of_time(left, (), plan.campaign, means)
+            _tell_out_of_time(left, plan.campaign, means)
             return False
         loaded = turn.cell.load_key if done.outcome is Outcome.OK else ()
         left.remove(turn)
@@ -193,12 +193,12 @@ def _run_turn(turn: Turn, plan: Plan, means: Means) -> CellDone | None:
     return done
 
 
-def _tell_out_of_time(left: Sequence[Turn], loaded: tuple[str, ...], campaign: str, means: Means) -> None:
-    shortest_s = min(means.pace.needed_s(turn.cell, loaded) for turn in left)
+def _tell_out_of_time(left: Sequence[Turn], campaign: str, means: Means) -> None:
+    shortest_s = min(means.pace.needed_s(turn.cell, ()) for turn in left)
     left_s = means.pace.left_s(left, ())
     message = (
         f"time is up: {len(left)} cells are left, {in_words(left_s)} in all; "
-        f"the shortest needs {in_words(shortest_s)} with its margin"
+        f"the shortest needs {in_words(shortest_s)} with its load and a margin"
     )
     means.tell(OutOfTime(campaign=campaign, left=len(left), left_s=round(left_s, 1), message=message))
 
