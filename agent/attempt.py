@@ -53,6 +53,7 @@ class Attempt:
         self.recording: Recording | None = None
         self.energy_reason: str | None = None
         self.said: Mapping[str, str] = {}  # by the meters, when those to read were chosen
+        self.notes: list[str] = []  # of the runner: more marks
         self._host = host
         self._seen: list[Observation] = []
         self._started_unix_s = time.time()
@@ -117,12 +118,13 @@ class Attempt:
         driver = gpus.driver() if on_gpu else None
         first, last = (self._seen[0], self._seen[-1]) if self._seen else (Observation(),) * 2
         mode = first.power_mode
+        own_mode = described.mode if described else None
         return Conditions(
             engine=self.cell.engine,
-            mode=self.cell.mode,
+            mode=own_mode or self.cell.mode,
             accelerator=described.accelerator if described else self.cell.accelerator,
             processor=described.processor if described else None,
-            attention=self.cell.attention,
+            attention=None if own_mode else self.cell.attention,
             tf32=self.placed.tf32 if self.placed else None,
             threads=self.placed.threads if self.placed else self.cell.threads,
             power_mode=mode.name if mode else None,
@@ -141,6 +143,8 @@ class Attempt:
             throttled=_united(self._seen),
             marks=tuple(self._marks()),
             state=(first.state, last.state),
+            ttft_limit_s=self.plan.measure.ttft_limit_s,
+            tpot_limit_s=self.plan.measure.tpot_limit_s,
         )
 
     def _versions(self, driver: str | None) -> dict[str, str]:
@@ -152,7 +156,7 @@ class Attempt:
         return self._host.simulated or engine or (self.recording is not None and self.recording.simulated)
 
     def _marks(self) -> list[str]:
-        marks = []
+        marks = list(self.notes)
         if self._other_load > ALONE_CORES:
             marks.append(f"not alone: others kept {self._other_load:.1f} cores busy just before")
         if self._other_processes:

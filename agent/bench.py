@@ -61,7 +61,8 @@ class Bench:
             digest=loaded.weights_digest,
             drawn_on=loaded.drawn_on,
         )
-        return Placed(described, Work(task=task, weights=weights, dtype=cell.dtype), ready.threads, loaded.tf32)
+        work = Work(task=task, weights=weights, dtype=cell.dtype, quantization=loaded.quantization)
+        return Placed(described, work, ready.threads, loaded.tf32)
 
     def ask(self, question: Question, answer: type[Expected], limit_s: float) -> Expected:
         """See `WorkerProcess.ask`."""
@@ -86,12 +87,19 @@ class Bench:
         return None if self._worker is None else self._worker.pid
 
     def _describe(self, cell: Cell) -> Described:
-        key = (cell.engine, cell.model, cell.weights, cell.dtype, cell.attention, cell.accelerator)
+        how = (cell.engine, cell.model, cell.weights, cell.dtype, cell.attention, cell.accelerator)
+        key = (*how, cell.endpoint, cell.served_model)
         if key != self._key or self._described is None:
             self.clear()
             self._progress(f"starting engine {cell.engine}")
             self._worker = WorkerProcess(cell.engine, self._stop)
-            order = Resolve(model=cell.model, weights=cell.weights, accelerator=cell.accelerator)
+            order = Resolve(
+                model=cell.model,
+                weights=cell.weights,
+                accelerator=cell.accelerator,
+                endpoint=cell.endpoint,
+                served_model=cell.served_model,
+            )
             self._described = self.ask(order, Described, _DESCRIBE_S)
             self._key = key
         return self._described

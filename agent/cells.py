@@ -14,12 +14,14 @@ import msgspec
 from msgspec import Meta, Struct
 
 from agent import engines, models
+from agent.served.client import endpoint_of
 from phasewatt import settings
 from phasewatt.errors import ConfigInvalid
 from phasewatt.window_energy import WIDE_SHARE
 
 Positive = Annotated[int, Meta(ge=1, le=2**31)]
 Seconds = Annotated[float, Meta(ge=0, le=86400)]
+Limit = Annotated[float, Meta(gt=0, le=86400)]
 _PLAIN = r"^[^\x00-\x1f\x7f-\x9f]*\Z"  # what a terminal would obey has no place in a name
 WEIGHTS = ("random", "path", "hub")
 MAX_CELLS = 1000
@@ -42,6 +44,8 @@ class Measure(Struct, frozen=True, forbid_unknown_fields=True):
     rate_hz: Annotated[float, Meta(gt=0, le=100)] = 20.0
     energy_target: Annotated[float, Meta(gt=0, le=1)] = WIDE_SHARE  # a window grows until its energy is so sure ...
     longest_window_s: Seconds = 30.0  # ... at most to this
+    ttft_limit_s: Limit | None = None  # a request within both limits, of those that are set, counts as goodput
+    tpot_limit_s: Limit | None = None
 
 
 class Cell(Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,6 +63,8 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
     batch: Positive = 1
     threads: Positive | None = None
     prompt_seed: Annotated[int, Meta(ge=0)] = 1
+    endpoint: Name | Literal[""] = ""  # of engine served: http://HOST:PORT on this host
+    served_model: Name | Literal[""] = ""  # what its server calls the model; not needed where it has one alone
 
     @property
     def label(self) -> str:
@@ -67,7 +73,11 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
         threads = "" if self.threads is None else f" threads={self.threads}"
         work = f"{model} {self.dtype} batch={self.batch} {self.prompt_tokens}/{self.output_tokens}"
         how = f"{self.engine} {self.mode} {self.attention} {self.accelerator}"
-        return f"{work} {how}{threads} seed={self.prompt_seed}"
+        return f"{work} {how}{threads} seed={self.prompt_seed}{self._where}"
+
+    @property
+    def _where(self) -> str:
+        return f" at {self.endpoint} {self.served_model}".rstrip() if self.endpoint else ""
 
 
 class Suite(Struct, frozen=True):
@@ -147,6 +157,12 @@ def parse(name: str, text: str, overrides: Mapping[str, Any], origin: str) -> Su
 def _check(cell: Cell) -> None:
     """Raise ConfigInvalid for a name that no agent of this version knows, before anything is started."""
     engines.check(cell.engine)
+    if (cell.engine == "served") != bool(cell.endpoint):
+        raise ConfigInvalid('endpoint: expected with engine = "served", and with it alone')
+    if cell.endpoint:
+        endpoint_of(cell.endpoint)
+    if cell.endpoint and cell.threads is not None:
+        raise ConfigInvalid('threads: a server has its own; leave it out with engine = "served"')
     kind, _, where = cell.weights.partition(":")
     if kind not in WEIGHTS or not where:
         raise ConfigInvalid(f"weights: expected random:SEED, path:DIR or hub:OWNER/NAME, got {cell.weights!r}")

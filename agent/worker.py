@@ -39,10 +39,10 @@ _PR_SET_PDEATHSIG = 1
 class Worker:
     """Carries out orders on one engine."""
 
-    def __init__(self, engine: engines.Engine) -> None:
+    def __init__(self, engine: engines.Engine | engines.Remote) -> None:
         self._engine = engine
         self._vocab_size = 0
-        self._phases: Phases | None = None
+        self._phases: engines.PhaseRunner | None = None
         self._own_threads: int | None = None
 
     def answer(self, order: Question) -> Answer:
@@ -77,7 +77,10 @@ class Worker:
         threads = self._set_threads(order.threads)
         self._engine.reset_peak_memory()
         with self._engine.guarded():
-            self._phases = Phases(self._engine, context, order.batch, order.tokens)
+            if isinstance(self._engine, engines.Remote):
+                self._phases = self._engine.phases(context, order.batch, order.tokens)
+            else:
+                self._phases = Phases(self._engine, context, order.batch, order.tokens)
         return Ready(threads=threads)
 
     def _set_threads(self, asked: int | None) -> int | None:

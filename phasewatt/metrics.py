@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from phasewatt import roofline
+from phasewatt import roofline, service
 from phasewatt.records import Outcome, Phase, PhaseEnergy, PhaseRun, Scope, Trial
 from phasewatt.throttling import CLOCK_SOURCES
 
@@ -79,10 +79,13 @@ def _ttft(trial: Trial, context: Context) -> Readings:
 
 
 def _tpot(trial: Trial, context: Context) -> Readings:
-    return _of_requests(trial, lambda run: [sum(gaps) * 1e-9 / len(gaps) for gaps in run.gaps_ns or () if gaps])
+    return _of_requests(trial, lambda run: service.tpot_s(run, trial.work.task.output_tokens if trial.work else 2))
 
 
 def _itl(trial: Trial, context: Context) -> Readings:
+    run = trial.run_of(_REQ)
+    if run is not None and run.gaps_of_chunks:
+        return Readings((), "several tokens came at a time, so the gaps between them were not seen")
     return _of_requests(trial, lambda run: [gap * 1e-9 for gaps in run.gaps_ns or () for gap in gaps])
 
 
@@ -209,7 +212,8 @@ def _repetitions(trial: Trial, energy: PhaseEnergy) -> float:
 
 
 def _sequences(trial: Trial, energy: PhaseEnergy) -> float:
-    return energy.repetitions * (trial.work.task.batch if trial.work else 1)
+    run, batch = trial.run_of(Phase.REQUEST), trial.work.task.batch if trial.work else 1
+    return energy.repetitions * (batch if run is None else service.sequences(run, batch))
 
 
 def _tokens(trial: Trial, energy: PhaseEnergy) -> float:
@@ -218,6 +222,31 @@ def _tokens(trial: Trial, energy: PhaseEnergy) -> float:
 
 def _output_tokens(trial: Trial, energy: PhaseEnergy) -> float:
     return _sequences(trial, energy) * (trial.work.task.output_tokens if trial.work else 1)
+
+
+def _request_rate(tokens_each: bool = False) -> Callable[[Trial, Context], Readings]:
+    """Requests, or their output tokens, a second of the window."""
+
+    def read(trial: Trial, context: Context) -> Readings:
+        run = trial.run_of(Phase.REQUEST)
+        if run is None or trial.work is None:
+            return Readings((), "request was not run")
+        rate = service.requests_per_s(run, trial.work.task.batch)
+        each = trial.work.task.output_tokens if tokens_each else 1
+        return Readings(() if rate is None else (rate * each,))
+
+    return read
+
+
+def _goodput(trial: Trial, context: Context) -> Readings:
+    run = trial.run_of(Phase.REQUEST)
+    if run is None or trial.work is None:
+        return Readings((), "request was not run")
+    rate = service.requests_per_s(run, trial.work.task.batch)
+    share = service.good_share(run, trial.work.task.output_tokens, trial.conditions)
+    if rate is None or share is None:
+        return Readings((), "no limit on TTFT or TPOT was set (ttft_limit_s, tpot_limit_s), or tokens were not timed")
+    return Readings((rate * share,))
 
 
 def _host_memory(trial: Trial, context: Context) -> Readings:
@@ -264,11 +293,13 @@ def _utilisation(phase: Phase, of_memory: bool) -> Callable[[Trial, Context], Re
         if context.ceilings is None:
             return Readings((), "this device's ceilings have not been measured")
         task, dtype = trial.work.task, trial.work.dtype
+        deeper = run.kv_advance * (len(run.starts_ns) - run.warmup - 1) // 2  # in the mean, where each is deeper
+        start, end = run.kv_start + deeper, run.kv_end + deeper
         if of_memory:
-            share = roofline.phase_bytes(task, dtype, phase, run.kv_start, run.kv_end)
+            share = roofline.phase_bytes(task, dtype, phase, start, end)
             ceiling = context.ceilings.read_bytes_per_s
         else:
-            share = roofline.phase_flops(task, phase, run.kv_start, run.kv_end)
+            share = roofline.phase_flops(task, phase, start, end)
             ceiling = context.ceilings.matmul_flop_per_s
         return Readings(tuple(share / span.duration_s / ceiling for span in run.spans()))
 
@@ -301,6 +332,11 @@ _ROWS = (
     Metric("itl", "s", "gap between consecutive tokens on the host", _LOWER, _itl, _REQ),
     Metric("e2e_latency", "s", "request start to last token on the host", _LOWER, _durations(_REQ, _seconds), _REQ,
            "gen_ai.server.request.duration"),
+    Metric("request_rate", "request/s", "requests (one a sequence) / window", _HIGHER, _request_rate(), _REQ,
+           detail=True),
+    Metric("output_rate", "token/s", "requests x OSL / window", _HIGHER, _request_rate(True), _REQ, detail=True),
+    Metric("goodput", "request/s", "requests within the stated TTFT and TPOT limits / window", _HIGHER, _goodput, _REQ,
+           detail=True),
     Metric("prefill_latency", "s", "host time of one prefill", _LOWER, _durations(_PRE, _seconds), _PRE),
     Metric("decode_step_latency", "s", "host time of N decode steps / N", _LOWER, _durations(_DEC, _per_step), _DEC),
     Metric("prefill_rate", "token/s", "batch x ISL / host time", _HIGHER, _durations(_PRE, _rate), _PRE),

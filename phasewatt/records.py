@@ -188,6 +188,9 @@ class Conditions(Record, frozen=True):
     marks: tuple[Label, ...] = ()  # what a reader must know, such as "not alone: 1.3 cores busy"
     power_mode_id: Count | None = None  # ids and names of modes differ by module
     state: tuple[HostState | None, HostState | None] = (None, None)  # before, after
+    ttft_limit_s: Annotated[float, Meta(gt=0)] | None = None  # a request within both limits, of those that are set, ...
+    tpot_limit_s: Annotated[float, Meta(gt=0)] | None = None  # ... counts as goodput
+    unknown: tuple[Label, ...] = ()  # fields of these conditions that an import does not tell, whatever stands in them
 
 
 class Span(Record, frozen=True):
@@ -223,6 +226,11 @@ class PhaseRun(Record, frozen=True):
     window_reason: Text | None = None  # why the window is longer than asked for
     other_cpu_cores: float | None = None  # kept busy by other processes meanwhile
     other_gpu_processes: Count | None = None  # seen before or after
+    in_flight: Positive = (
+        1  # REQUEST: repetitions, each of one sequence, that overlap: clients that ask again when done
+    )
+    gaps_of_chunks: bool = False  # REQUEST: several tokens came at a time, and a gap is between two such chunks
+    kv_advance: Count = 0  # DECODE: tokens by which a steady repetition is deeper than the one before; 0: all alike
 
     def __post_init__(self) -> None:
         if len(self.starts_ns) != len(self.durations_ns) or self.warmup > len(self.starts_ns):
@@ -237,12 +245,13 @@ class PhaseRun(Record, frozen=True):
 
     @property
     def window(self) -> Span | None:
-        """From the first steady repetition's start to the last one's end; None if there is none."""
+        """From the first steady repetition's start to the last end of one; None if there is none."""
         spans = list(self.spans())
         if not spans:
             return None
         tokens = self.tokens * len(spans)
-        return Span(phase=self.phase, start_ns=spans[0].start_ns, end_ns=spans[-1].end_ns, tokens=tokens)
+        end_ns = max(span.end_ns for span in spans)  # where they overlap, the last to begin may not be the last to end
+        return Span(phase=self.phase, start_ns=spans[0].start_ns, end_ns=end_ns, tokens=tokens)
 
 
 class CrossCheck(Record, frozen=True):

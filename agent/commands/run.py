@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from agent.station import Station
     from agent.stopping import Stop
 
-_TEXTS = ("model", "weights", "dtype", "engine", "attention", "accelerator")
+_TEXTS = ("model", "weights", "dtype", "engine", "attention", "accelerator", "endpoint", "served_model")
 _SLICE_S = 0.5
 _NUMBERS = ("batch", "threads", "prompt_tokens", "output_tokens")
 
