@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from phasewatt import roofline, service
-from phasewatt.records import Outcome, Phase, PhaseEnergy, PhaseRun, Scope, Trial
+from phasewatt.records import Imported, Outcome, Phase, PhaseEnergy, PhaseRun, Scope, Trial
 from phasewatt.throttling import CLOCK_SOURCES
 
 
@@ -65,6 +65,8 @@ class Metric(NamedTuple):
         """This metric of `trial`; no values, and the reason, where it has none."""
         if trial.outcome is not Outcome.OK:
             return Readings((), f"trial {trial.outcome.value}: {trial.reason}")
+        if trial.imported is not None:
+            return _foreign(self.name, trial.imported)
         try:
             readings = self.read(trial, context or Context())
         except ZeroDivisionError:
@@ -72,6 +74,12 @@ class Metric(NamedTuple):
         if not readings.values and readings.reason is None:
             return Readings((), "no repetition counted as evidence")
         return readings
+
+
+def _foreign(name: str, imported: Imported) -> Readings:
+    """A metric as another tool gave it."""
+    values = next((figure.values for figure in imported.figures if figure.metric == name), ())
+    return Readings(values, None if values else f"{imported.tool} does not give it")
 
 
 def _ttft(trial: Trial, context: Context) -> Readings:

@@ -311,6 +311,28 @@ class MemoryUse(Record, frozen=True):
     reason: Text | None = None  # why a figure is None
 
 
+class ForeignFigure(Record, frozen=True):
+    """One result of another tool, in our units."""
+
+    term: Label  # what that tool calls it
+    metric: Label | None  # what it is called here; None: nothing here means the same
+    unit: Label
+    values: tuple[float, ...]  # one a repetition, or the single figure that the tool gives
+    statistics: dict[Label, float] = {}  # where the tool gives these instead of values
+
+
+class Imported(Record, frozen=True):
+    """Where a trial came from that no agent of ours measured; what it does not say is not known."""
+
+    tool: Label
+    tool_version: Label | None
+    model: Label | None  # as the tool calls it: neither its shape nor its weights are proven
+    prompt_tokens: Count | None
+    output_tokens: Count | None
+    depth: Count | None  # tokens in the cache before
+    figures: tuple[ForeignFigure, ...]
+
+
 class Trial(Record, frozen=True):
     """One piece of work measured once on one host."""
 
@@ -333,6 +355,7 @@ class Trial(Record, frozen=True):
     readings: tuple[PhaseReading, ...] = ()  # clocks and utilisation, phase by phase
     traces: tuple[Label, ...] = ()  # record ids, in order
     meters: dict[Label, Text] = {}  # what each said when the ones to read were chosen
+    imported: Imported | None = None  # measured by another tool: no runs, and no work that could be compared
 
     def run_of(self, phase: Phase) -> PhaseRun | None:
         """The repetitions of `phase`, or None if it was not run."""
