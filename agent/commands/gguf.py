@@ -23,15 +23,17 @@ def run(args: argparse.Namespace) -> int:
     """Write the file, whole or not at all."""
     from rich.console import Console
 
+    from agent import models
     from agent.gguf.writing import write
 
+    shape = models.preset(args.model)
     if args.out.exists() and not args.force:
         raise ConfigInvalid(f"{args.out} is there already: --force writes over it")
     part = args.out.with_name(f"{args.out.name}.part")
     console = Console(stderr=True)
     try:
         with console.status("drawing weights") as status:
-            written = write(args.model, args.weights, args.dtype.lower(), part, status.update)
+            written = write(shape, args.weights, args.dtype.lower(), part, status.update)
         part.replace(args.out)
     finally:
         part.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agent import models
 from agent.gguf import DTYPE_KEY, WEIGHTS_KEY, names
 from phasewatt import roofline
 from phasewatt.errors import ConfigInvalid, EngineFailed
@@ -41,16 +40,17 @@ class Written(NamedTuple):
     size_bytes: int
 
 
-def write(model: str, source: str, kind: str, path: Path, tell: Callable[[str], None] = lambda text: None) -> Written:
-    """`model` with the weights `source`, "random:SEED", as a GGUF file of type `kind`, one of `TYPES`.
+def write(
+    shape: Architecture, source: str, kind: str, path: Path, tell: Callable[[str], None] = lambda text: None
+) -> Written:
+    """A model of that shape with the weights `source`, "random:SEED", as a GGUF file of type `kind`, one of `TYPES`.
 
     A quantized one is made of float16 weights. The file's vocabulary is of plain made-up words and has no end of text.
 
     Raises:
-        ConfigInvalid: no such model, type or source.
+        ConfigInvalid: no such type or source.
         EngineFailed: the weights would not be the same everywhere, or do not fit the type's blocks.
     """
-    shape = models.preset(model)
     if kind not in TYPES:
         raise ConfigInvalid(f"--dtype: no GGUF type {kind!r} can be written here; known: {', '.join(TYPES)}")
     dtype = _WHOLE.get(kind, "float16")
