@@ -73,6 +73,8 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
         threads = "" if self.threads is None else f" threads={self.threads}"
         work = f"{model} {self.dtype} batch={self.batch} {self.prompt_tokens}/{self.output_tokens}"
         how = f"{self.engine} {self.mode} {self.attention} {self.accelerator}"
+        if self.endpoint:  # mode and attention are the server's own
+            how = f"{self.engine} {self.accelerator}"
         return f"{work} {how}{threads} seed={self.prompt_seed}{self._where}"
 
     @property

@@ -28,7 +28,7 @@ def trials_in(body: str, device: str) -> Iterator[Trial]:
     for place, row in _rows(body):
         try:
             yield _trial(row, device)
-        except RecordRejected as error:
+        except RecordRejected as error:  # noqa: PERF203 - the first one ends the loop
             raise RecordRejected(f"{place}: {error}") from error
 
 
