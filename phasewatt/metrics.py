@@ -60,6 +60,7 @@ class Metric(NamedTuple):
     otel: str | None = None  # name in OpenTelemetry's semantic conventions for generative AI
     scoped: bool = False  # one reading a power scope
     detail: bool = False  # explains other metrics; a table that must be short leaves it out
+    asked: bool = False  # there only where a user asks for it; elsewhere no table misses it
 
     def of(self, trial: Trial, context: Context | None = None) -> Readings:
         """This metric of `trial`; no values, and the reason, where it has none."""
@@ -340,11 +341,10 @@ _ROWS = (
     Metric("itl", "s", "gap between consecutive tokens on the host", _LOWER, _itl, _REQ),
     Metric("e2e_latency", "s", "request start to last token on the host", _LOWER, _durations(_REQ, _seconds), _REQ,
            "gen_ai.server.request.duration"),
-    Metric("request_rate", "request/s", "requests (one a sequence) / window", _HIGHER, _request_rate(), _REQ,
-           detail=True),
-    Metric("output_rate", "token/s", "requests x OSL / window", _HIGHER, _request_rate(True), _REQ, detail=True),
+    Metric("request_rate", "request/s", "requests (one a sequence) / window", _HIGHER, _request_rate(), _REQ),
+    Metric("output_rate", "token/s", "requests x OSL / window", _HIGHER, _request_rate(True), _REQ),
     Metric("goodput", "request/s", "requests within the stated TTFT and TPOT limits / window", _HIGHER, _goodput, _REQ,
-           detail=True),
+           asked=True),
     Metric("prefill_latency", "s", "host time of one prefill", _LOWER, _durations(_PRE, _seconds), _PRE),
     Metric("decode_step_latency", "s", "host time of N decode steps / N", _LOWER, _durations(_DEC, _per_step), _DEC),
     Metric("prefill_rate", "token/s", "batch x ISL / host time", _HIGHER, _durations(_PRE, _rate), _PRE),

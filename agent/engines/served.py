@@ -23,7 +23,7 @@ from phasewatt import prompt, roofline
 from phasewatt.errors import EngineFailed
 from phasewatt.records import Architecture, MemoryUse
 
-MODE = "served"
+MODE = "server's own"
 _PROBE_TOKENS = 64  # of a first request, asked twice: several blocks of what a cache could know the second time
 
 
