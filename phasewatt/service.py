@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from phasewatt.records import Conditions, PhaseRun
 
+_TICK_S = 1e-9  # of the clock: what is equal to a limit is within it, however it was rounded
+
 
 def sequences(run: PhaseRun, batch: int) -> int:
     """Sequences that one repetition of a request has: the whole batch, or one where repetitions overlap."""
@@ -38,5 +40,7 @@ def good_share(run: PhaseRun, output_tokens: int, conditions: Conditions) -> flo
     if (ttft is None and tpot is None) or not firsts_s or (tpot is not None and len(each_s) != len(firsts_s)):
         return None
     rows = zip(firsts_s, each_s or [0.0] * len(firsts_s), strict=True)
-    good = sum((ttft is None or first <= ttft) and (tpot is None or each <= tpot) for first, each in rows)
+    good = sum(
+        (ttft is None or first <= ttft + _TICK_S) and (tpot is None or each <= tpot + _TICK_S) for first, each in rows
+    )
     return good / len(firsts_s)
