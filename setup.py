@@ -22,6 +22,8 @@ EXTRAS = {
     "nvml": ["nvidia-ml-py>=12.560,<14"],
     # On a Jetson the torch wheel is the platform's choice: install that one first, and it satisfies this range.
     "torch": ["torch>=2.5,<3", "transformers>=5.17,<6", "safetensors>=0.4.3,<1", "numpy>=1.26,<3"],
+    # Reads what a llama.cpp server has loaded, and writes such files (with the torch extra).
+    "gguf": ["gguf>=0.17,<1", "numpy>=1.26,<3"],
     # PyPI's aarch64 wheels begin with 1.29 and Python 3.11. JetPack 6 has Python 3.10: there the platform's own 1.23
     # is installed by hand, so nothing is asked.
     "onnx": [

@@ -69,6 +69,7 @@ class Attempt:
         self.said: Mapping[str, str] = {}  # by the meters, when those to read were chosen
         self.course: Course | None = None
         self._cooling: Cooling | None = None
+        self.notes: list[str] = []  # of the runner: more marks
         self._host = host
         self._stop = stop
         self._asleep_s = asleep_s
@@ -162,12 +163,13 @@ class Attempt:
         driver = gpus.driver() if on_gpu else None
         first, last = (self._seen[0], self._seen[-1]) if self._seen else (Observation(),) * 2
         mode = first.power_mode
+        own_mode = described.mode if described else None
         return Conditions(
             engine=self.cell.engine,
-            mode=self.cell.mode,
+            mode=own_mode or self.cell.mode,
             accelerator=described.accelerator if described else self.cell.accelerator,
             processor=described.processor if described else None,
-            attention=self.cell.attention,
+            attention=None if own_mode else self.cell.attention,
             tf32=self.placed.tf32 if self.placed else None,
             prefill_chunk=self.cell.prefill_chunk,
             fused_weights=self.cell.fused_weights if self.cell.engine == "transformers" else None,
@@ -192,6 +194,8 @@ class Attempt:
             state=(first.state, last.state),
             cooling=self._cooling,
             slept_s=self._slept_s(),
+            ttft_limit_s=self.plan.measure.ttft_limit_s,
+            tpot_limit_s=self.plan.measure.tpot_limit_s,
         )
 
     def _versions(self, driver: str | None) -> dict[str, str]:
@@ -213,7 +217,7 @@ class Attempt:
         return [f"the host slept for {s:.1f} s {where}" for where, s in gone if s > sleeping.NOTICED_S]
 
     def _marks(self) -> list[str]:
-        marks = self._sleeps()
+        marks = [*self.notes, *self._sleeps()]
         if self._cooling is not None and (hot := cooling.mark(self._cooling)) is not None:
             marks.append(hot)
         if self._other_load > ALONE_CORES:

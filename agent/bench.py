@@ -109,7 +109,13 @@ class Bench:
             self.clear()
             self._progress(f"starting engine {cell.engine}")
             self._worker = WorkerProcess(cell.engine, self._stop)
-            order = Resolve(model=cell.model, weights=cell.weights, accelerator=cell.accelerator)
+            order = Resolve(
+                model=cell.model,
+                weights=cell.weights,
+                accelerator=cell.accelerator,
+                endpoint=cell.endpoint,
+                served_model=cell.served_model,
+            )
             self._described = self.ask(order, Described, _DESCRIBE_S)
             self._key = key
         return self._described

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from agent import engines, models
+from agent.served.client import endpoint_of
 from phasewatt import settings
 from phasewatt.errors import ConfigInvalid
 from phasewatt.records import Phase
@@ -21,6 +22,7 @@ from phasewatt.window_energy import WIDE_SHARE
 
 Positive = Annotated[int, Meta(ge=1, le=2**31)]
 Seconds = Annotated[float, Meta(ge=0, le=86400)]
+Limit = Annotated[float, Meta(gt=0, le=86400)]
 _PLAIN = r"^[^\x00-\x1f\x7f-\x9f]*\Z"  # what a terminal would obey has no place in a name
 WEIGHTS = ("random", "path", "hub")
 MAX_CELLS = 1000
@@ -56,6 +58,8 @@ class Measure(Struct, frozen=True, forbid_unknown_fields=True):
     cool_to_c: Annotated[float, Meta(gt=0, le=150)] | None = None  # a cell waits until the processor is no hotter ...
     cool_limit_s: Seconds = 120.0  # ... at most so long; then the trial is marked
     course_s: Seconds = 0.0  # between two looks at clock and temperature while phases run; 0: none
+    ttft_limit_s: Limit | None = None  # a request within both limits, of those that are set, counts as goodput
+    tpot_limit_s: Limit | None = None
 
 
 class Cell(Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,6 +83,8 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
     threads: Positive | None = None
     prompt_seed: Annotated[int, Meta(ge=0)] = 1
     phases: Annotated[str, Meta(pattern=_LIKE_PHASES)] = ALL_PHASES  # which of them are measured
+    endpoint: Name | Literal[""] = ""  # of engine served: http://HOST:PORT on this host
+    served_model: Name | Literal[""] = ""  # what its server calls the model; not needed where it has one alone
 
     @property
     def label(self) -> str:
@@ -88,8 +94,10 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
         quantized = "" if self.quantization == "none" else f" {self.quantization}"
         work = f"{model} {self.dtype}{quantized} batch={self.batch} {self.prompt_tokens}/{self.output_tokens}"
         how = f"{self.engine} {self.mode} {self.attention} {self.accelerator}"
+        if self.endpoint:  # mode and attention are the server's own
+            how = f"{self.engine} {self.accelerator}"
         phases = "" if self.measured == _ALL else f" {'+'.join(phase.value for phase in self.measured)} only"
-        return f"{work} {how}{threads}{self._settings} seed={self.prompt_seed}{phases}"
+        return f"{work} {how}{threads}{self._settings} seed={self.prompt_seed}{phases}{self._where}"
 
     @property
     def measured(self) -> tuple[Phase, ...]:
@@ -114,6 +122,10 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
         """Those that are not as they mostly are."""
         told = ((self.tf32, "tf32"), (self.fused_weights, "fused"), (self.prefill_chunk, f"chunk={self.prefill_chunk}"))
         return "".join(f" {text}" for chosen, text in (*told, (self.experts, f"experts={self.experts}")) if chosen)
+
+    @property
+    def _where(self) -> str:
+        return f" at {self.endpoint} {self.served_model}".rstrip() if self.endpoint else ""
 
 
 class Suite(Struct, frozen=True):
@@ -195,6 +207,12 @@ def parse(name: str, text: str, overrides: Mapping[str, Any], origin: str) -> Su
 def _check(cell: Cell) -> None:
     """Raise ConfigInvalid for a name that no agent of this version knows, before anything is started."""
     engines.check(cell.engine)
+    if (cell.engine == "served") != bool(cell.endpoint):
+        raise ConfigInvalid('endpoint: expected with engine = "served", and with it alone')
+    if cell.endpoint:
+        endpoint_of(cell.endpoint)
+    if cell.endpoint and cell.threads is not None:
+        raise ConfigInvalid('threads: a server has its own; leave it out with engine = "served"')
     kind, _, where = cell.weights.partition(":")
     if kind not in WEIGHTS or not where:
         raise ConfigInvalid(f"weights: expected random:SEED, path:DIR or hub:OWNER/NAME, got {cell.weights!r}")

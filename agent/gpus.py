@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, TypeVar
 
@@ -97,8 +97,15 @@ class Gpus:
         """Memory that is free on the GPU that works."""
         return self._of_working(lambda device: int(self._nvml.nvmlDeviceGetMemoryInfo(device).free))
 
-    def processes(self, besides: int | None = None, is_working: bool = False) -> int | None:
-        """Compute processes on all GPUs, not counting process id `besides`.
+    def runs_any(self, pids: Collection[int]) -> bool:
+        """Whether one of these processes computes on a GPU."""
+        found = [self._ask(partial(self._processes_on, device)) for device in self._devices]
+        return any(not on_one.isdisjoint(pids) for on_one in found if on_one is not None)
+
+    def processes(
+        self, besides: int | None = None, is_working: bool = False, servers: Collection[int] = ()
+    ) -> int | None:
+        """Compute processes on all GPUs, not counting process id `besides` nor those of `servers`.
 
         `is_working`: that process does use the GPU that works. In a container the driver may number processes
         otherwise than the container does; then one on that GPU is taken to be it.
@@ -108,7 +115,7 @@ class Gpus:
         if all(pids is None for pids in found):
             return None
         renumbered = is_working and besides not in known and bool(self._of_working(self._processes_on))
-        return len(known - {besides}) - renumbered
+        return len(known - {besides, *servers}) - renumbered
 
     def throttled(self) -> frozenset[str] | None:
         """What holds the GPU that works back now."""

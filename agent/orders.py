@@ -17,6 +17,8 @@ class Resolve(Order, frozen=True):
     model: str  # preset, or "" where the weights bring their own config.json
     weights: str  # random:SEED, path:DIR, hub:OWNER/NAME[@REVISION]
     accelerator: str  # auto, cpu, cuda
+    endpoint: str = ""  # of a served model
+    served_model: str = ""  # what its server calls it
 
 
 class Load(Order, frozen=True):
@@ -87,6 +89,7 @@ class Described(Order, frozen=True):
     memory_free_bytes: int | None
     versions: dict[str, str]
     simulated: bool
+    mode: str | None = None  # not the cell's to choose: a server's own; None: the cell's, and its attention and threads
 
 
 class Loaded(Order, frozen=True):
@@ -116,6 +119,10 @@ class Repeated(Order, frozen=True):
     durations_ns: tuple[int, ...]
     first_token_ns: tuple[int, ...] = ()  # REQUEST: from the start
     gaps_ns: tuple[tuple[int, ...], ...] = ()  # REQUEST: between tokens
+    in_flight: int = 1  # REQUEST: repetitions that overlap, each of one sequence
+    several_to_a_chunk: bool = False  # REQUEST: gaps are between chunks of several tokens
+    kv_ahead: int = 0  # DECODE: tokens by which the first repetition was deeper than asked
+    kv_advance: int = 0  # DECODE: tokens by which each repetition was deeper than the one before
 
 
 class Profiled(Order, frozen=True):

@@ -15,6 +15,7 @@ from agent.company import Company
 from agent.host import Host
 from agent.orders import MeasureMemory, Memory, Profile, Profiled
 from agent.sampler import Sampler
+from agent.served.process import servers_at
 from agent.sleeping import asleep_s
 from agent.stopping import Stop
 from agent.windows import MARGIN_S, Windows, shape_of
@@ -49,6 +50,7 @@ class Runner:
         self._metering = metering
         self._progress = progress
         self._slept_s = slept_s
+        self._servers: tuple[int, ...] = ()  # processes of the server that does this cell's work; the first listens
 
     def run(self, cell: Cell, plan: Plan) -> Finished:
         """The trial of `cell`: measured, or failed or skipped with its reason.
@@ -56,7 +58,10 @@ class Runner:
         Raises:
             Stopped: asked to end; the cell is not finished.
         """
+        self._servers = servers_at(cell.endpoint)
         attempt = Attempt(self._host, cell, plan, self._other_gpu_processes(), self._stop, self._slept_s)
+        if cell.endpoint and not self._servers:
+            attempt.notes.append("the server's process is not shown to this user: its own load counts as others'")
         attempt.said = self._metering.said
         loading_before_s = self._bench.loading_s
         try:
@@ -112,12 +117,12 @@ class Runner:
     def _company(self, attempt: Attempt, sampler: Sampler | None) -> Company:
         placed = attempt.placed.described if attempt.placed is not None else None
         uuid = None if placed is None else placed.gpu_uuid
-        own = (self._bench.pid, None if sampler is None else sampler.pid)
+        own = (self._bench.pid, None if sampler is None else sampler.pid, *self._servers[:1])
         return Company(own, lambda: self._other_gpu_processes(uuid))
 
     def _other_gpu_processes(self, uuid: str | None = None) -> int | None:
         gpus = self._host.gpus.of(uuid)
-        return gpus.processes(besides=self._bench.pid, is_working=self._bench.is_on_gpu)
+        return gpus.processes(besides=self._bench.pid, is_working=self._bench.is_on_gpu, servers=self._servers)
 
     def _profiled(self, run: PhaseRun, attempt: Attempt) -> PhaseRun:
         """`run` with its device-busy time, or why there is none."""

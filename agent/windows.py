@@ -120,9 +120,9 @@ class Windows:
             starts_ns=tuple(start for r in rounds for start in r.starts_ns),
             durations_ns=tuple(duration for r in rounds for duration in r.durations_ns),
             warmup=sum(len(r.starts_ns) for r in earlier),
-            tokens=shape.tokens,
-            kv_start=shape.kv_start,
-            kv_end=shape.kv_end,
+            tokens=shape.tokens // window.in_flight,
+            kv_start=shape.kv_start + window.kv_ahead,
+            kv_end=shape.kv_end + window.kv_ahead,
             steady=verdict.steady,
             steady_reason=verdict.reason,
             first_token_ns=tuple(first for r in rounds for first in r.first_token_ns) if is_request else None,
@@ -130,6 +130,9 @@ class Windows:
             window_reason=why,
             other_cpu_cores=cores,
             other_gpu_processes=max(seen, default=None),
+            in_flight=window.in_flight,
+            gaps_of_chunks=window.several_to_a_chunk,
+            kv_advance=window.kv_advance,
         )
         earlier.append(window)
         return run

@@ -39,10 +39,10 @@ _PR_SET_PDEATHSIG = 1
 class Worker:
     """Carries out orders on one engine."""
 
-    def __init__(self, engine: engines.Engine) -> None:
+    def __init__(self, engine: engines.Engine | engines.Remote) -> None:
         self._engine = engine
         self._vocab_size = 0
-        self._phases: Phases | None = None
+        self._phases: engines.PhaseRunner | None = None
         self._own_threads: int | None = None
 
     def answer(self, order: Question) -> Answer:
@@ -78,8 +78,12 @@ class Worker:
         self._engine.reset_peak_memory()
         self._phases = None  # its prompt and cache are gone, whatever comes of this
         with self._engine.guarded():
-            cache_tokens = self._engine.plan(order)
-            self._phases = Phases(self._engine, context, order.batch, order.tokens)
+            if isinstance(self._engine, engines.Remote):
+                cache_tokens = None  # the server's own matter
+                self._phases = self._engine.phases(context, order.batch, order.tokens)
+            else:
+                cache_tokens = self._engine.plan(order)
+                self._phases = Phases(self._engine, context, order.batch, order.tokens)
         return Ready(threads=threads, cache_tokens=cache_tokens)
 
     def _set_threads(self, asked: int | None) -> int | None:

@@ -17,7 +17,9 @@ Setting = tuple[str, str | None]
 _CHOSEN = frozenset({"engine", "mode", "parallelism", "dtype", "quantization", "weights"})
 _LOCKED = "locked clocks"
 _TUNED = ("TF32", "fused weights", "prefill chunk", "experts")
-_NAMED = frozenset({*_TUNED, "power mode", _LOCKED, "power limit", "ECC", "persistence mode", "MIG"})
+_NAMED = frozenset(
+    {*_TUNED, "power mode", "TTFT limit", "TPOT limit", _LOCKED, "power limit", "ECC", "persistence mode", "MIG"}
+)
 NO_MARKS = "none"
 _DIGEST = "weights digest"
 _VERSION = " version"
@@ -111,6 +113,8 @@ def _settings(conditions: Conditions) -> list[Setting]:
         ("ECC", _switch(conditions.ecc)),
         ("persistence mode", _switch(conditions.persistence)),
         ("MIG", _switch(conditions.mig)),
+        ("TTFT limit", None if conditions.ttft_limit_s is None else f"{conditions.ttft_limit_s:g} s"),
+        ("TPOT limit", None if conditions.tpot_limit_s is None else f"{conditions.tpot_limit_s:g} s"),
         ("simulated", "yes" if conditions.simulated else "no"),
         *((f"{name}{_VERSION}", version) for name, version in sorted(conditions.versions.items())),
     ]

@@ -107,7 +107,8 @@ def _line(points: Sequence[Point]) -> tuple[float, ...]:
     scale = rows.max(axis=0)
     scale[scale == 0] = 1.0
     ones = numpy.ones(len(points))
-    best, least = (0.0,) * rows.shape[1], math.inf
+    best: tuple[float, ...] = (0.0,) * rows.shape[1]
+    least = math.inf
     for chosen in _choices(rows.shape[1], len(points) - 1):
         found, _, _, _ = numpy.linalg.lstsq(rows[:, chosen] / scale[chosen], ones, rcond=None)
         left = float(numpy.sum((rows[:, chosen] / scale[chosen] @ found - ones) ** 2))

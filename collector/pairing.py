@@ -133,6 +133,8 @@ def _unusable(stored: StoredTrial) -> str | None:
     trial = stored.trial
     if trial.outcome is not Outcome.OK:
         return f"{trial.outcome.value}: {trial.reason or 'no reason was recorded'}"
+    if trial.imported is not None:
+        return f"imported from {trial.imported.tool}: neither its weights nor its prompt are known"
     return "the trial does not say what work it did" if trial.work is None else None
 
 

@@ -146,7 +146,7 @@ def _points(trials: Iterable[Trial], phase: Phase, value: Callable[[Trial, Phase
         if phase is Phase.PREFILL:
             found.append(Point(_prefill_terms(batch, run.kv_end), measured, run.kv_end))
         else:
-            middle = (run.kv_start + run.kv_end - 1) / 2
+            middle = (run.kv_start + run.kv_end - 1) / 2 + run.deeper
             found.append(Point(_decode_terms(batch, middle), measured / (run.kv_end - run.kv_start), run.kv_start))
     return found
 

@@ -39,6 +39,7 @@ def trial_line(stored: StoredTrial) -> TrialLine:
     """The line of a stored trial."""
     trial, conditions, work = stored.trial, stored.trial.conditions, stored.trial.work
     task = work.task if work else None
+    told = trial.imported
     return TrialLine(
         record_id=stored.record_id,
         work_id=identity.work_id(work) if work else None,
@@ -48,12 +49,12 @@ def trial_line(stored: StoredTrial) -> TrialLine:
         campaign=trial.campaign,
         suite=trial.suite,
         cell=trial.cell,
-        model=task.architecture.name if task else None,
+        model=task.architecture.name if task else (told.model if told else None),
         weights=work.weights.source if work else None,
         dtype=work.dtype if work else None,
         quantization=work.quantization if work else None,
-        prompt_tokens=task.prompt_tokens if task else None,
-        output_tokens=task.output_tokens if task else None,
+        prompt_tokens=task.prompt_tokens if task else (told.prompt_tokens if told else None),
+        output_tokens=task.output_tokens if task else (told.output_tokens if told else None),
         batch=task.batch if task else None,
         engine=conditions.engine,
         mode=conditions.mode,

@@ -13,8 +13,8 @@ import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from phasewatt import distribution, roofline
-from phasewatt.records import Outcome, Phase, PhaseEnergy, PhaseRun, Scope, Trial, Work
+from phasewatt import distribution, roofline, service
+from phasewatt.records import Imported, Outcome, Phase, PhaseEnergy, PhaseRun, Scope, Trial, Work
 from phasewatt.throttling import CLOCK_SOURCES
 
 
@@ -70,11 +70,14 @@ class Metric(NamedTuple):
     otel: str | None = None  # name in OpenTelemetry's semantic conventions for generative AI
     scoped: bool = False  # one reading a power scope
     detail: bool = False  # explains other metrics; a table that must be short leaves it out
+    asked: bool = False  # there only where a user asks for it; elsewhere no table misses it
 
     def of(self, trial: Trial, context: Context | None = None) -> Readings:
         """This metric of `trial`; no values, and the reason, where it has none."""
         if trial.outcome is not Outcome.OK:
             return Readings((), f"trial {trial.outcome.value}: {trial.reason}")
+        if trial.imported is not None:
+            return _foreign(self.name, trial.imported)
         try:
             readings = self.read(trial, context or Context())
         except ZeroDivisionError:
@@ -84,15 +87,24 @@ class Metric(NamedTuple):
         return readings
 
 
+def _foreign(name: str, imported: Imported) -> Readings:
+    """A metric as another tool gave it."""
+    values = next((figure.values for figure in imported.figures if figure.metric == name), ())
+    return Readings(values, None if values else f"{imported.tool} does not give it")
+
+
 def _ttft(trial: Trial, context: Context) -> Readings:
     return _of_requests(trial, lambda run: [first * 1e-9 for first in (run.first_token_ns or ())[run.warmup :]])
 
 
 def _tpot(trial: Trial, context: Context) -> Readings:
-    return _of_requests(trial, lambda run: [sum(gaps) * 1e-9 / len(gaps) for gaps in run.gaps_ns or () if gaps])
+    return _of_requests(trial, lambda run: service.tpot_s(run, trial.work.task.output_tokens if trial.work else 2))
 
 
 def _itl(trial: Trial, context: Context) -> Readings:
+    run = trial.run_of(_REQ)
+    if run is not None and run.gaps_of_chunks:
+        return Readings((), "several tokens came at a time, so the gaps between them were not seen")
     return _of_requests(trial, lambda run: [gap * 1e-9 for gaps in run.gaps_ns or () for gap in gaps])
 
 
@@ -219,7 +231,8 @@ def _repetitions(trial: Trial, energy: PhaseEnergy) -> float:
 
 
 def _sequences(trial: Trial, energy: PhaseEnergy) -> float:
-    return energy.repetitions * (trial.work.task.batch if trial.work else 1)
+    run, batch = trial.run_of(Phase.REQUEST), trial.work.task.batch if trial.work else 1
+    return energy.repetitions * (batch if run is None else service.sequences(run, batch))
 
 
 def _tokens(trial: Trial, energy: PhaseEnergy) -> float:
@@ -228,6 +241,31 @@ def _tokens(trial: Trial, energy: PhaseEnergy) -> float:
 
 def _output_tokens(trial: Trial, energy: PhaseEnergy) -> float:
     return _sequences(trial, energy) * (trial.work.task.output_tokens if trial.work else 1)
+
+
+def _request_rate(tokens_each: bool = False) -> Callable[[Trial, Context], Readings]:
+    """Requests, or their output tokens, a second of the window."""
+
+    def read(trial: Trial, context: Context) -> Readings:
+        run = trial.run_of(Phase.REQUEST)
+        if run is None or trial.work is None:
+            return Readings((), "request was not run")
+        rate = service.requests_per_s(run, trial.work.task.batch)
+        each = trial.work.task.output_tokens if tokens_each else 1
+        return Readings(() if rate is None else (rate * each,))
+
+    return read
+
+
+def _goodput(trial: Trial, context: Context) -> Readings:
+    run = trial.run_of(Phase.REQUEST)
+    if run is None or trial.work is None:
+        return Readings((), "request was not run")
+    rate = service.requests_per_s(run, trial.work.task.batch)
+    share = service.good_share(run, trial.work.task.output_tokens, trial.conditions)
+    if rate is None or share is None:
+        return Readings((), "no limit on TTFT or TPOT was set (ttft_limit_s, tpot_limit_s), or tokens were not timed")
+    return Readings((rate * share,))
 
 
 def _host_memory(trial: Trial, context: Context) -> Readings:
@@ -273,7 +311,6 @@ def _utilisation(phase: Phase, of_memory: bool) -> Callable[[Trial, Context], Re
             return Readings((), f"{phase.value} was not run")
         if context.ceilings is None:
             return Readings((), "this device's ceilings have not been measured")
-        task = trial.work.task
         if of_memory:
             moved, reason = _moved_bytes(trial.work, run)
             if moved is None:
@@ -281,7 +318,7 @@ def _utilisation(phase: Phase, of_memory: bool) -> Callable[[Trial, Context], Re
             share = moved
             ceiling = context.ceilings.read_bytes_per_s
         else:
-            share = roofline.phase_flops(task, phase, run.kv_start, run.kv_end)
+            share = roofline.phase_flops(trial.work.task, phase, run.kv_start + run.deeper, run.kv_end + run.deeper)
             ceiling = context.ceilings.matmul_flop_per_s
         return Readings(tuple(share / span.duration_s / ceiling for span in run.spans()))
 
@@ -301,9 +338,10 @@ def _token_bytes(trial: Trial, context: Context) -> Readings:
 def _moved_bytes(work: Work, run: PhaseRun) -> tuple[int | None, str | None]:
     """Analytic bytes of one repetition, or why there is no figure."""
     width = roofline.weight_element_bytes(work.dtype, work.quantization)
+    start, end = run.kv_start + run.deeper, run.kv_end + run.deeper
     if width is None:
         return None, f"the bytes of weights in {work.quantization or work.dtype!r} are not known here"
-    return roofline.phase_bytes(work.task, work.dtype, run.phase, run.kv_start, run.kv_end, width), None
+    return roofline.phase_bytes(work.task, work.dtype, run.phase, start, end, width), None
 
 
 _LOWER, _HIGHER, _NEITHER = Better.LOWER, Better.HIGHER, Better.NEITHER
@@ -330,6 +368,10 @@ _ROWS = (
     Metric("itl", "s", "gap between consecutive tokens on the host", _LOWER, _itl, _REQ),
     Metric("e2e_latency", "s", "request start to last token on the host", _LOWER, _durations(_REQ, _seconds), _REQ,
            "gen_ai.server.request.duration"),
+    Metric("request_rate", "request/s", "requests (one a sequence) / window", _HIGHER, _request_rate(), _REQ),
+    Metric("output_rate", "token/s", "requests x OSL / window", _HIGHER, _request_rate(True), _REQ),
+    Metric("goodput", "request/s", "requests within the stated TTFT and TPOT limits / window", _HIGHER, _goodput, _REQ,
+           asked=True),
     Metric("prefill_latency", "s", "host time of one prefill", _LOWER, _durations(_PRE, _seconds), _PRE),
     Metric("decode_step_latency", "s", "host time of N decode steps / N", _LOWER, _durations(_DEC, _per_step), _DEC),
     Metric("prefill_rate", "token/s", "batch x ISL / host time", _HIGHER, _durations(_PRE, _rate), _PRE),

@@ -214,6 +214,9 @@ class Conditions(Record, frozen=True):
     fused_weights: bool | None = None  # query, key and value in one product, gate and up in one; None: not told
     cache_tokens: Positive | None = None  # a sequence, in a cache of fixed size; None: it grows
     experts_by: Label | None = None  # how a mixture's experts are computed, in the engine's own word
+    ttft_limit_s: Annotated[float, Meta(gt=0)] | None = None  # a request within both limits, of those that are set, ...
+    tpot_limit_s: Annotated[float, Meta(gt=0)] | None = None  # ... counts as goodput
+    unknown: tuple[Label, ...] = ()  # fields of these conditions that an import does not tell, whatever stands in them
 
 
 class Span(Record, frozen=True):
@@ -249,6 +252,11 @@ class PhaseRun(Record, frozen=True):
     window_reason: Text | None = None  # why the window is longer than asked for
     other_cpu_cores: float | None = None  # kept busy by other processes meanwhile
     other_gpu_processes: Count | None = None  # seen before or after
+    in_flight: Positive = (
+        1  # REQUEST: repetitions, each of one sequence, that overlap: clients that ask again when done
+    )
+    gaps_of_chunks: bool = False  # REQUEST: several tokens came at a time, and a gap is between two such chunks
+    kv_advance: Count = 0  # DECODE: tokens by which a steady repetition is deeper than the one before; 0: all alike
 
     def __post_init__(self) -> None:
         if len(self.starts_ns) != len(self.durations_ns) or self.warmup > len(self.starts_ns):
@@ -262,13 +270,19 @@ class PhaseRun(Record, frozen=True):
             yield Span(phase=self.phase, start_ns=start, end_ns=start + duration, tokens=self.tokens)
 
     @property
+    def deeper(self) -> int:
+        """Tokens by which steady repetitions are deeper than `kv_start` and `kv_end`, in the mean."""
+        return self.kv_advance * max(0, len(self.starts_ns) - self.warmup - 1) // 2
+
+    @property
     def window(self) -> Span | None:
-        """From the first steady repetition's start to the last one's end; None if there is none."""
+        """From the first steady repetition's start to the last end of one; None if there is none."""
         spans = list(self.spans())
         if not spans:
             return None
         tokens = self.tokens * len(spans)
-        return Span(phase=self.phase, start_ns=spans[0].start_ns, end_ns=spans[-1].end_ns, tokens=tokens)
+        end_ns = max(span.end_ns for span in spans)  # where they overlap, the last to begin may not be the last to end
+        return Span(phase=self.phase, start_ns=spans[0].start_ns, end_ns=end_ns, tokens=tokens)
 
 
 class CrossCheck(Record, frozen=True):
@@ -328,6 +342,28 @@ class MemoryUse(Record, frozen=True):
     reason: Text | None = None  # why a figure is None
 
 
+class ForeignFigure(Record, frozen=True):
+    """One result of another tool, in our units."""
+
+    term: Label  # what that tool calls it
+    metric: Label | None  # what it is called here; None: nothing here means the same
+    unit: Label
+    values: tuple[float, ...]  # one a repetition, or the single figure that the tool gives
+    statistics: dict[Label, float] = {}  # where the tool gives these instead of values
+
+
+class Imported(Record, frozen=True):
+    """Where a trial came from that no agent of ours measured; what it does not say is not known."""
+
+    tool: Label
+    tool_version: Label | None
+    model: Label | None  # as the tool calls it: neither its shape nor its weights are proven
+    prompt_tokens: Count | None
+    output_tokens: Count | None
+    depth: Count | None  # tokens in the cache before
+    figures: tuple[ForeignFigure, ...]
+
+
 class Trial(Record, frozen=True):
     """One piece of work measured once on one host."""
 
@@ -354,6 +390,7 @@ class Trial(Record, frozen=True):
     place: Positive | None = None  # in the order of its campaign, which ...
     order_seed: Count | None = None  # ... was drawn from this
     course: Course | None = None  # None: not watched
+    imported: Imported | None = None  # measured by another tool: no runs, and no work that could be compared
 
     def run_of(self, phase: Phase) -> PhaseRun | None:
         """The repetitions of `phase`, or None if it was not run."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _TEXTS = (
     *("model", "weights", "dtype", "quantization", "engine", "mode", "attention", "experts"),
-    "accelerator",
+    *("accelerator", "endpoint", "served_model"),
 )
 _SLICE_S = 0.5
 _CLOSING_S = 10.0  # of a slice: the worker ends, the last records are delivered

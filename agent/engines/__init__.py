@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
-from agent.orders import Burn, Burned, Described, Load, Loaded, Prompt, Resolve
+from agent.orders import Burn, Burned, Described, Load, Loaded, Profile, Profiled, Prompt, Repeat, Repeated, Resolve
 from phasewatt.errors import ConfigInvalid
 from phasewatt.records import MemoryUse
 
 ENGINES: Mapping[str, str] = {
     "transformers": "agent.engines.transformers:Transformers",
     "onnxruntime": "agent.engines.onnxruntime:Onnxruntime",
+    "served": "agent.engines.served:Served",
     "fake": "agent.engines.fake:Fake",
 }
 
@@ -95,13 +96,57 @@ class OwnThreads(Protocol):
         """Use `asked` CPU threads from now on, as many as the engine chooses for None; how many it uses."""
 
 
+class PhaseRunner(Protocol):
+    """Runs the phases of one prompt: the loops of `agent.phases`, or what a remote engine brings instead."""
+
+    def repeat(self, order: Repeat) -> Repeated:
+        """Repetitions of a phase, timed."""
+
+    def profile(self, order: Profile) -> Profiled:
+        """Device-busy time, in a pass of its own, or why there is none."""
+
+
+@runtime_checkable
+class Remote(Protocol):
+    """An engine whose phases run elsewhere, in a server: it brings a phase runner instead of a hot path of calls.
+
+    Everything else is as `Engine` says.
+    """
+
+    simulated: bool
+
+    def phases(self, context: Callable[[int], array[int]], batch: int, tokens: int) -> PhaseRunner:
+        """The phases of a prompt of `tokens`; `context(n)` gives n token ids a sequence, row-major [batch, n]."""
+
+    def describe(self, order: Resolve) -> Described:
+        """See `Engine`."""
+
+    def load(self, order: Load) -> Loaded:
+        """See `Engine`."""
+
+    def burn(self, order: Burn) -> Burned:
+        """See `Engine`."""
+
+    def guarded(self) -> AbstractContextManager[None]:
+        """See `Engine`."""
+
+    def reset_peak_memory(self) -> None:
+        """See `Engine`."""
+
+    def memory(self) -> MemoryUse:
+        """See `Engine`."""
+
+    def close(self) -> None:
+        """See `Engine`."""
+
+
 def check(name: str) -> None:
     """Raise ConfigInvalid if there is no engine of that name."""
     if name not in ENGINES:
         raise ConfigInvalid(f"engine: no engine {name!r}; known: {', '.join(ENGINES)}")
 
 
-def create(name: str) -> Engine:
+def create(name: str) -> Engine | Remote:
     """A new engine of that name.
 
     Raises:
@@ -109,5 +154,5 @@ def create(name: str) -> Engine:
     """
     check(name)
     module, _, factory = ENGINES[name].partition(":")
-    engine: Engine = getattr(importlib.import_module(module), factory)()
+    engine: Engine | Remote = getattr(importlib.import_module(module), factory)()
     return engine

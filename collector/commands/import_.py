@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
+from collector import foreign
 from collector.conditions import printable
 from collector.exports import batches_in
 from collector.store import Store, open_store
@@ -22,34 +24,41 @@ from phasewatt.messages import Batch
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The files."""
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="written by `export`; may be gzipped")
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="written by `export` (may be gzipped), or by another tool"
+    )
+    parser.add_argument("--from", dest="tool", choices=sorted(foreign.TOOLS), help="results of this tool instead")
+    parser.add_argument("--device", help="with --from: the board that they were measured on (default: the tool's name)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Import each file as far as it is good; a fault in one keeps no other out."""
+    if args.device and not args.tool:
+        raise ConfigInvalid("--device: an export file says itself whose it is; only results of other tools need a name")
     # Heard between batches: an exception in the middle of a transaction leaves the database's driver in disorder.
     interrupted = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     with contextlib.closing(open_store(args.db, create=True)) as store:
-        return max([_import(store, path, interrupted) for path in args.files])
+        read = _batches if args.tool is None else functools.partial(foreign.batches_in, args.tool, args.device)
+        return max([_import(store, path, read, interrupted) for path in args.files])
 
 
-def _import(store: Store, path: Path, interrupted: threading.Event) -> int:
+def _import(store: Store, path: Path, read: Callable[[Path], Iterable[Batch]], interrupted: threading.Event) -> int:
     """The exit code for one file."""
     try:
-        print(f"{path}: {_stored(store, path, interrupted)} records stored")
+        print(f"{path}: {_stored(store, path, read, interrupted)} records stored")
     except ConfigInvalid as error:
         print(f"phasewatt-collector: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     return 0
 
 
-def _stored(store: Store, path: Path, interrupted: threading.Event) -> int:
+def _stored(store: Store, path: Path, read: Callable[[Path], Iterable[Batch]], interrupted: threading.Event) -> int:
     """How many records of the file the store holds now; none of it twice, though it may have held them before."""
     stored = newer = 0
     reasons: list[str] = []
     try:
-        for batch in _batches(path):
+        for batch in read(path):
             if interrupted.is_set():
                 raise KeyboardInterrupt
             receipt = store.ingest(batch, time.time())

@@ -5,30 +5,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Iterable
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from collector import reference
 from collector.commands import table
 from collector.numbers import quantity
-from collector.prediction import Asked, Estimate, Forecast, forecasts
 from collector.store import TrialQuery, open_store
 from collector.stored import StoredTrial
 from phasewatt.errors import ConfigInvalid
 
+if TYPE_CHECKING:
+    from collector.prediction import Estimate, Forecast
+
 _HEADERS = ("GROUP", "MODEL", "TTFT", "DURATION", "ENERGY", "SCOPE", "TRIALS")
 _FIT_HEADERS = ("FIT", "OF", "LEFT-OUT ERROR", "95 %", "R2", "LENGTHS", "FORMULA")
 _NOTHING = "no trial here went well; run `phasewatt-agent run input-sweep`, or take --reference"
-
-
-class Predictions(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole answer in JSON, as docs/json.md describes it."""
-
-    schema: str = "predict/0"
-    prompt_tokens: int
-    output_tokens: int
-    batch: int
-    forecasts: tuple[Forecast, ...]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,16 +38,23 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConfigInvalid: no trial to predict from.
     """
+    from collector.prediction import Asked, forecasts
+
     asked = Asked(args.prompt_tokens, args.output_tokens, args.batch)
     found = forecasts(_trials(args), asked)
     if not found:
         raise ConfigInvalid(_NOTHING)
     if args.json:
-        answer = Predictions(**asked._asdict(), forecasts=found)
-        print(msgspec.json.format(msgspec.json.encode(answer)).decode())
+        _print({"schema": "predict/0", **asked._asdict(), "forecasts": found})
     else:
         _show(found)
     return 0
+
+
+def _print(answer: dict[str, Any]) -> None:
+    import msgspec
+
+    print(msgspec.json.format(msgspec.json.encode(answer)).decode())
 
 
 def _trials(args: argparse.Namespace) -> list[StoredTrial]:

@@ -12,7 +12,7 @@ from collector.commands import table
 from collector.store import TrialQuery, open_store
 from collector.stored import StoredTrial
 from collector.trial_line import TrialLine, trial_line
-from phasewatt.records import Conditions, Outcome, PhaseEnergy, PhaseReading
+from phasewatt.records import Conditions, Imported, Outcome, PhaseEnergy, PhaseReading
 
 _HEADERS = (
     "WHEN",
@@ -40,6 +40,7 @@ class ListedTrial(TrialLine, frozen=True, kw_only=True):
     energy: tuple[PhaseEnergy, ...]
     energy_reason: str | None
     readings: tuple[PhaseReading, ...]
+    imported: Imported | None
 
 
 class Trials(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +94,7 @@ def _listed(stored: StoredTrial) -> ListedTrial:
         energy=trial.energy,
         energy_reason=trial.energy_reason,
         readings=trial.readings,
+        imported=trial.imported,
     )
 
 
@@ -104,7 +106,11 @@ def _positive(text: str) -> int:
 
 
 def _cells(trial: ListedTrial) -> tuple[object, ...]:
-    marks = ("simulated" if trial.simulated else "", "reference" if trial.origin == "reference" else "")
+    marks = (
+        "simulated" if trial.simulated else "",
+        "reference" if trial.origin == "reference" else "",
+        f"imported from {trial.imported.tool}, how it was run is not known" if trial.imported else "",
+    )
     return (
         table.when(trial.started_unix_s),
         trial.device,
@@ -112,7 +118,7 @@ def _cells(trial: ListedTrial) -> tuple[object, ...]:
         f"{trial.engine}/{trial.mode}",
         trial.processor,
         trial.dtype,
-        None if trial.prompt_tokens is None else f"{trial.prompt_tokens}/{trial.output_tokens}",
+        None if trial.prompt_tokens is None else f"{trial.prompt_tokens}/{_known(trial.output_tokens)}",
         trial.batch,
         trial.outcome,
         _scopes(trial),
@@ -120,6 +126,10 @@ def _cells(trial: ListedTrial) -> tuple[object, ...]:
         trial.reason,
         ", ".join(mark for mark in marks if mark),
     )
+
+
+def _known(count: int | None) -> str:
+    return "?" if count is None else str(count)
 
 
 def _scopes(trial: ListedTrial) -> str | None:

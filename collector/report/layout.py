@@ -113,7 +113,7 @@ def _absent(work: ComparedWork, short: bool) -> dict[str, list[str]]:
     """The metrics that no group has, under their reasons."""
     metrics: dict[str, list[str]] = {}
     for absent in work.not_available:
-        if short and METRICS[absent.metric].detail:
+        if METRICS[absent.metric].asked or (short and METRICS[absent.metric].detail):
             continue
         scope = f" ({absent.scope.value})" if absent.scope else ""
         metrics.setdefault("; ".join(absent.reasons), []).append(f"{metric_title(absent.metric)}{scope}")

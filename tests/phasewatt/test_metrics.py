@@ -64,6 +64,9 @@ BY_HAND = {
     "tpot": (0.3, 0.7),
     "itl": (0.1, 0.5, 0.6, 0.8),
     "e2e_latency": (1.0, 2.0),
+    "request_rate": (4 / 3,),
+    "output_rate": (4.0,),
+    "goodput": (),  # no limit is set
     "prefill_latency": (0.5, 0.25),
     "decode_step_latency": (1.0, 2.0),
     "prefill_rate": (16.0, 32.0),
@@ -126,6 +129,46 @@ def reason(name: str, asked: Trial, context: Context = CONTEXT) -> str:
     return readings.reason
 
 
+def limited(ttft_s: float | None = None, tpot_s: float | None = None) -> Trial:
+    """The whole trial under limits on its requests, whose TTFT are 0.4 and 0.6 s and whose TPOT 0.3 and 0.7 s."""
+    return changed(WHOLE, conditions=changed(WHOLE.conditions, ttft_limit_s=ttft_s, tpot_limit_s=tpot_s))
+
+
+@pytest.mark.parametrize(
+    ("limits", "rate"),
+    [((0.5, None), 2 / 3), ((0.6, 0.71), 4 / 3), ((None, 0.2), 0.0), ((0.5, 0.2), 0.0), ((None, 0.31), 2 / 3)],
+)
+def test_goodput_counts_requests_within_both_limits(limits, rate):
+    assert METRICS["goodput"].of(limited(*limits), CONTEXT).values == pytest.approx((rate,))
+
+
+def test_goodput_without_limits_says_what_is_missing():
+    assert "no limit on TTFT or TPOT was set" in reason("goodput", WHOLE)
+
+
+def test_requests_that_overlap_are_one_sequence_each():
+    """Two in flight over the same time: as many requests as repetitions, in a window that ends with the last end."""
+    asked = without(
+        Phase.REQUEST, in_flight=2, starts_ns=(0, 9_000 * MS, 9_500 * MS), durations_ns=(9, 3_000 * MS, 500 * MS)
+    )
+    assert METRICS["request_rate"].of(asked, CONTEXT).values == pytest.approx((2 / 3,))
+    assert METRICS["request_energy"].of(asked, CONTEXT).values == pytest.approx((240.0 / 2,))
+
+
+def test_gaps_between_chunks_give_no_itl_but_a_tpot():
+    """Each gap stands for several tokens; the request's own length says for how many."""
+    asked = without(Phase.REQUEST, gaps_of_chunks=True, gaps_ns=((800 * MS,), (600 * MS,)))
+    assert METRICS["tpot"].of(asked, CONTEXT).values == pytest.approx((0.4, 0.3))
+    assert "several tokens came at a time" in reason("itl", asked)
+
+
+def test_a_decode_that_goes_deeper_reads_more():
+    """By the mean depth of its repetitions, not by the first one's."""
+    asked = without(Phase.DECODE, kv_advance=20)
+    flat = METRICS["decode_mbu"].of(WHOLE, CONTEXT).values
+    assert all(deep > level for deep, level in zip(METRICS["decode_mbu"].of(asked, CONTEXT).values, flat, strict=True))
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_value_is_as_by_hand(name):
     readings = METRICS[name].of(WHOLE, CONTEXT)
@@ -141,7 +184,7 @@ def test_every_row_states_what_it_is():
     for name, metric in METRICS.items():
         assert metric.name == name
         assert metric.formula
-        assert metric.unit in {"s", "token/s", "J", "J/token", "W", "B", "B/token", "Hz", "1"}
+        assert metric.unit in {"s", "token/s", "request/s", "J", "J/token", "W", "B", "B/token", "Hz", "1"}
     assert len(METRICS) == len({metric.name for metric in METRICS.values()})
 
 
