@@ -104,8 +104,9 @@ class JobBook:
             if before is None or before.state.is_final:
                 return None
             after = jobs.moved(before, state, reason, **progress)
+            columns = "state = ?, version = ?, reason = ?, cells = ?, done = ?, changed_unix_s = ?"
             db.execute(
-                "UPDATE job SET state = ?, version = ?, reason = ?, cells = ?, done = ?, changed_unix_s = ? WHERE id = ?",
+                f"UPDATE job SET {columns} WHERE id = ?",
                 (after.state.value, after.version, after.reason, after.cells, after.done, self._outbox.clock(), job),
             )
         return after

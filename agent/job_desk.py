@@ -98,9 +98,7 @@ class JobDesk:
     def hear(self, payload: bytes) -> None:
         """Take in what came on the topic for jobs; what is no notice is told of and changes nothing."""
         try:
-            notice = codec.decode(codec.unpack(payload, codec.MAX_PAYLOAD_BYTES), JobNotice)
-            if notice.device != self._device:
-                raise RecordRejected(f"a notice for device {notice.device} on the topic of this one")
+            notice = self._read(payload)
         except RecordRejected as error:
             self._refuse_message(str(error))
             return
@@ -114,6 +112,12 @@ class JobDesk:
             return
         self.changed()
         self._came()
+
+    def _read(self, payload: bytes) -> JobNotice:
+        notice = codec.decode(codec.unpack(payload, codec.MAX_PAYLOAD_BYTES), JobNotice)
+        if notice.device != self._device:
+            raise RecordRejected(f"a notice for device {notice.device} on the topic of this one")
+        return notice
 
     def _take(self, body: bytes, generation: str) -> None:
         try:

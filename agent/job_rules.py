@@ -18,8 +18,10 @@ from phasewatt.errors import ConfigInvalid, PhasewattError
 from phasewatt.jobs import LONGEST_S, Order, Seconds
 
 PARAMETERS = frozenset(
-    ("model", "weights", "dtype", "engine", "mode", "attention", "accelerator")
-    + ("batch", "threads", "prompt_tokens", "output_tokens", "prompt_seed")
+    (
+        *("model", "weights", "dtype", "engine", "mode", "attention", "accelerator"),
+        *("batch", "threads", "prompt_tokens", "output_tokens", "prompt_seed"),
+    )
 )
 _OWN_WEIGHTS = "random:"
 

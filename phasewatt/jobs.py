@@ -92,9 +92,7 @@ class JobNotice(Record, frozen=True):
     device: Identifier
     generation: Identifier  # of the store that speaks
     orders: Annotated[tuple[msgspec.Raw, ...], Meta(max_length=MAX_ORDERS)] = ()  # each an Order, judged alone
-    held: dict[Identifier, Count] = msgspec.field(
-        default_factory=dict
-    )  # by job, the version that the store has committed
+    held: dict[Identifier, Count] = msgspec.field(default_factory=dict)  # by job, the version that is stored
 
 
 class JobGet(Record, frozen=True):

@@ -91,12 +91,7 @@ def collector_state(collector: str) -> str:
 
 def from_boards() -> tuple[str, ...]:
     """The subscriptions of a collector."""
-    return (
-        f"{ROOT}/+/status",
-        f"{ROOT}/+/facts",
-        f"{ROOT}/+/batch/+",
-        *(job(device="+") for job in (job_get, job_update)),
-    )
+    return (f"{ROOT}/+/status", f"{ROOT}/+/facts", f"{ROOT}/+/batch/+", job_get("+"), job_update("+"))
 
 
 def is_job(topic: str) -> bool:
