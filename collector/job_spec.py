@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
 
 from collector import schedules
-from collector.store.base import DeviceRow
 from phasewatt import jobs, settings
 from phasewatt.errors import ConfigInvalid
 from phasewatt.hosts import BoardLabel
 from phasewatt.jobs import Order, Parameters, Priority, Seconds, Standing, State
 from phasewatt.records import Identifier
+
+if TYPE_CHECKING:
+    from collector.store.base import DeviceRow
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}\Z")  # leaves room for an occurrence in an identifier
 LONGEST_WAIT_S = 400 * 86400.0
