@@ -18,7 +18,7 @@ from phasewatt.jobs import State
 from tests.faults.field import Collector, Field, Program, field, until
 from tests.faults.job_board import Orders
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]
 
 JOB = """
 suite = "quick"
