@@ -14,7 +14,9 @@ from agent.outbox import Outbox
 from phasewatt import codec, jobs
 from phasewatt.jobs import Order, Report, Standing, State
 
-KEPT_S = 40 * 86400.0  # a job that ended, so that it is not taken a second time
+KEPT_S = 40 * 86400.0  # a job that ended, so that it is not taken a second time ...
+MOST_KEPT = 500  # ... and so many, so that no sender fills the disk with what is rejected
+_FINAL = ", ".join(f"'{state.value}'" for state in State if state.is_final)
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS job (
         id TEXT PRIMARY KEY,
@@ -87,6 +89,7 @@ class JobBook:
             ends = self._ends(order)
             db.execute(f"INSERT OR IGNORE INTO job VALUES ({', '.join('?' * 16)})", (*row, *rest, *ends))
             db.execute("INSERT OR IGNORE INTO job_told VALUES (?, ?, ?)", (order.job, generation, order.held))
+            self._forget_old(db)
 
     def meet(self, order: Order, generation: str) -> None:
         """Note that a store asks for a job that is here, and until when: told on this boot, it can be judged."""
@@ -174,10 +177,12 @@ class JobBook:
         return None if row is None else _standing_of(row)
 
     def _forget_old(self, db: sqlite3.Connection) -> None:
-        final = [state.value for state in State if state.is_final]
+        ended = f"SELECT id FROM job WHERE state IN ({_FINAL})"
         before = self._outbox.clock() - KEPT_S
-        marks = ", ".join("?" * len(final))
-        db.execute(f"DELETE FROM job WHERE state IN ({marks}) AND changed_unix_s < ?", (*final, before))
+        db.execute(f"DELETE FROM job WHERE id IN ({ended} AND changed_unix_s < ?)", (before,))
+        db.execute(
+            f"DELETE FROM job WHERE id IN ({ended} ORDER BY changed_unix_s DESC LIMIT -1 OFFSET ?)", (MOST_KEPT,)
+        )
         db.execute("DELETE FROM job_told WHERE job NOT IN (SELECT id FROM job)")
 
 

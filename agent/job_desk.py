@@ -164,4 +164,7 @@ class JobDesk:
         logger.warning("ignored, no notice of jobs: %s", reason)
         if self._stopwatch() - self._complained_s >= _COMPLAIN_S:
             self._complained_s = self._stopwatch()
-            self._complain("job-refused", f"a message on the topic for jobs is none: {reason}"[:4096])
+            try:
+                self._complain("job-refused", f"a message on the topic for jobs is none: {reason}"[:4096])
+            except StoreUnavailable as error:
+                logger.error("that is not kept as an event: %s", error)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}\Z")  # leaves room for an occurrence in an identifier
 LONGEST_WAIT_S = 400 * 86400.0
+MOST_BYTES = 3000  # of one job, so that a notice of many fits a message
 
 
 class Targets(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,6 +86,8 @@ def parse(text: str, origin: str) -> JobSpec:
         raise ConfigInvalid(f"{origin}: name: expected at most 40 letters, digits, '.', '_' or '-', got {spec.name!r}")
     if not spec.targets.devices and not spec.targets.labels:
         raise ConfigInvalid(f"{origin}: targets: expected devices or labels")
+    if len(encoded(spec)) > MOST_BYTES:
+        raise ConfigInvalid(f"{origin}: more than {MOST_BYTES} bytes: sweep less, or name boards by a label")
     if spec.schedule is not None:
         try:
             schedules.check(spec.schedule.cron, spec.schedule.timezone)

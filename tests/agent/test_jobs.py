@@ -234,6 +234,15 @@ def test_what_is_no_notice_changes_nothing_and_is_told_once(board, payload):
     assert len(board.events) == 1
 
 
+def test_no_sender_fills_the_disk_with_what_is_rejected(board, monkeypatch):
+    monkeypatch.setattr("agent.job_book.MOST_KEPT", 5)
+    board.desk.hear(notice(order("good")))
+    for number in range(20):
+        board.desk.hear(notice(order(f"forged-{number}", suite="phases")))
+    assert len(said(board)) == 6
+    assert [taken.job for taken in board.book.open()] == ["good"]
+
+
 def test_a_job_that_this_board_lost_is_said_to_be(board):
     """Its outbox was set aside; the store holds its third word."""
     board.desk.hear(notice(order(held=3)))

@@ -271,6 +271,7 @@ def _converse(board: JobBoard, centres: list[Centre], draw: random.Random) -> No
         (f'{ONCE}[schedule]\ncron = "@daily"', "schedule.cron: expected five fields"),
         (f'{ONCE}[schedule]\ncron = "0 2 * * *"\ntimezone = "Moon"', "schedule.timezone: no time zone"),
         (f'{ONCE}[parameters]\nmodel = "/etc/x"', "parameters"),
+        (f"{ONCE}[parameters]\nbatch = {list(range(64))}\nmodel = {['x' * 60] * 60}", "more than 3000 bytes"),
     ],
 )
 def test_a_wrong_job_file_names_its_key(text, says):
