@@ -42,6 +42,8 @@ EXTRAS = {
         "sqlalchemy>=2.0.30,<2.2",
         "alembic>=1.13,<2",
         "amqtt>=0.12,<0.13",
+        "cronsim>=2.7,<3",
+        "tzdata",
         "matplotlib>=3.8,<4",
         "jinja2>=3.1,<4",
         "numpy>=1.26,<3",

@@ -70,9 +70,9 @@ class StateLock:
 class Control:
     """The daemon's socket: takes one suite at a time and tells its caller how it goes; hanging up stops the suite."""
 
-    def __init__(self, state: Path, execute: Execute) -> None:
+    def __init__(self, state: Path, execute: Execute, busy: threading.Lock | None = None) -> None:
         self._execute = execute
-        self._busy = threading.Lock()
+        self._busy = busy or threading.Lock()  # shared with whoever else runs suites here
         self._stopping = Stop()
         path = state / _SOCKET
         path.unlink(missing_ok=True)
@@ -125,7 +125,7 @@ class Control:
     def _run(self, request: RunRequest, caller: socket.socket, tell: Tell, stop: Stop) -> None:
         # The suite before this one has told its end when it still has to clear its bench.
         if not self._busy.acquire(timeout=_CLEARING_S):
-            raise StateBusy("the daemon is running another suite; try again when it is done")
+            raise StateBusy("the daemon is running another suite, or a job; try again when it is done")
         try:
             threading.Thread(target=_watch, args=(caller, stop), name="caller", daemon=True).start()
             threading.Thread(target=_follow, args=(self._stopping, stop), name="stopping", daemon=True).start()

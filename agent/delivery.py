@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from agent.connection import Bell, Connection, Message
+from agent.job_desk import JobDesk
 from agent.live import Audience
 from agent.namesake import Namesake
 from agent.outbox import ENVELOPE_BYTES, Outbox, Parcel
@@ -31,6 +32,7 @@ class Board(NamedTuple):
     telemetry_interval_s: float | None
     status_interval_s: float
     audience: Audience | None = None  # None: this board samples nothing that could be watched
+    jobs: JobDesk | None = None  # None: this board takes none
 
     @property
     def device(self) -> str:
@@ -62,6 +64,8 @@ class Delivery:
         connection.subscribe(topics.receipt(board.device))
         if board.audience is not None:
             connection.subscribe(topics.watch(board.device), needed=False)
+        if board.jobs is not None:
+            connection.subscribe(topics.job_notify(board.device), needed=False)
         self._namesake.ask(connection)
 
     def _introduce(self, connection: Connection) -> None:
@@ -72,6 +76,8 @@ class Delivery:
         self._next_report_s = time.monotonic() + board.status_interval_s
         connection.publish(self._status(Presence.ONLINE))
         self._tell_facts(connection)
+        if board.jobs is not None:
+            board.jobs.begin(self._session)
 
     def work(self, connection: Connection) -> float:
         """Do all that can be done now; the seconds until there may be more, if nothing comes before."""
@@ -89,8 +95,18 @@ class Delivery:
             self._tell_facts(connection)
         self._show(connection)
         self._report(connection)
+        jobs_s = self._speak_of_jobs(connection)
         now_s = time.monotonic()
-        return max(0.0, min(self._window.next_s(now_s), self._next_report_s) - now_s)
+        return max(0.0, min(self._window.next_s(now_s), self._next_report_s, jobs_s) - now_s)
+
+    def _speak_of_jobs(self, connection: Connection) -> float:
+        """Publish what is owed of jobs; when there may be more."""
+        desk = self._board.jobs
+        if desk is None:
+            return float("inf")
+        for message in desk.owed():
+            connection.publish(message)
+        return desk.next_s()
 
     def _tell_facts(self, connection: Connection) -> None:
         self._told = self._board.facts()
@@ -113,6 +129,9 @@ class Delivery:
                 self._take_receipt(message.payload)
             elif message.topic == topics.watch(board.device) and board.audience is not None:
                 board.audience.hear(message.payload)
+            elif message.topic == topics.job_notify(board.device) and board.jobs is not None:
+                if self._namesake.closed:  # else it may be for another disk
+                    board.jobs.hear(message.payload)
             elif message.topic == topics.status(board.device):
                 self._meet(connection, message.payload)
             else:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from agent.broker_traits import BrokerTraits
 from agent.connection import Bell, BrokerSettings, Connection
 from agent.delivery import Board, Delivery
+from agent.job_desk import JobDesk
 from agent.live import Audience
 from agent.outbox import PARCEL_BYTES, Outbox
 from agent.window import Window
@@ -55,11 +56,13 @@ class Link:
         *,
         telemetry_interval_s: float | None = None,
         audience: Audience | None = None,
+        jobs: JobDesk | None = None,
         pace: Pace = _FIELD_PACE,
     ) -> None:
         self._settings = settings
         self._facts = facts
-        self._board = Board(outbox, lambda: self._facts, clock, telemetry_interval_s, pace.status_interval_s, audience)
+        facts_now, interval_s = (lambda: self._facts), pace.status_interval_s
+        self._board = Board(outbox, facts_now, clock, telemetry_interval_s, interval_s, audience, jobs)
         self._pace = pace
         self._window = Window(pace.window_messages, pace.window_bytes, pace.receipt_timeout_s, PARCEL_BYTES)
         self._traits = BrokerTraits()

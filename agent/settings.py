@@ -10,8 +10,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from agent.connection import BrokerSettings, Tls
+from agent.job_rules import JobRules
 from phasewatt import settings
 from phasewatt.errors import ConfigInvalid
+from phasewatt.hosts import BoardLabel
 from phasewatt.records import Identifier
 
 FILE = "agent.toml"
@@ -39,7 +41,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     calibrate: bool = True  # take a sensor's card where it has none, before a suite runs
     telemetry_interval_s: Annotated[float, Meta(ge=5, le=3600)] = 120.0
     outbox_cap_bytes: Annotated[int, Meta(ge=16 * 2**20)] = 512 * 2**20
+    labels: Annotated[
+        tuple[BoardLabel, ...], Meta(max_length=16)
+    ] = ()  # told with its facts; jobs are handed out by them
     broker: Broker = Broker()
+    jobs: JobRules = JobRules()
 
 
 def load(path: Path, must_exist: bool) -> Settings:

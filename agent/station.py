@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
+
+import msgspec
 
 from agent.bench import Bench
 from agent.calibrating import Calibrated, Progress, calibrate_here
@@ -16,6 +19,8 @@ from agent.cells import Measure
 from agent.control import RunRequest, StateLock
 from agent.durations import Durations
 from agent.host import Host, device_id
+from agent.job_book import JobBook
+from agent.job_desk import JobDesk
 from agent.link import Link
 from agent.live import Audience
 from agent.measuring import Means, Stage, Tell, run_suite
@@ -28,6 +33,7 @@ from agent.stopping import Stop, Until
 from agent.surveying import Surveyed, facts_of, survey
 from phasewatt import codec
 from phasewatt.errors import ConfigInvalid, MeterUnavailable, Stopped, StoreUnavailable
+from phasewatt.hosts import HostFacts
 from phasewatt.messages import Facts
 from phasewatt.records import Event
 
@@ -52,6 +58,7 @@ class Station:
         state: Path,
         settings: Settings,
         sends_telemetry: bool = False,
+        takes_jobs: bool = False,
         calibrate: Calibrate = calibrate_here,
     ) -> None:
         broker = broker_of(settings.broker)
@@ -62,13 +69,23 @@ class Station:
             self._cards = CardStore(state)
             self._asked = settings.meters
             self._found = survey(asked_for(settings.meters, settings.root), self._cards)
-            self.facts = self.host.facts(facts_of(self._found))
+            self._labels = settings.labels
+            self.facts = self._facts()
             self._metering = _metering(settings.meters, self._found, self._cards)
             self.outbox = Outbox.open(state, settings.outbox_cap_bytes)
             undone.pop_all()  # from here on, `close` lets go of them
         self._exports = state / "exports"
         self._calibrate = calibrate if settings.calibrate else None
         self.link: Link | None = None
+        self.book = JobBook(self.outbox, self.host.boot_id)
+        self.desk: JobDesk | None = None
+        self.jobs_came = threading.Event()
+        if broker is not None and takes_jobs:
+            self.desk = JobDesk(
+                *(self.host.device, self.book, settings.jobs, self.largest_memory_bytes()),
+                came=self.jobs_came.set,
+                complain=self.note,
+            )
         self.audience = Audience(self.notify) if sends_telemetry else None
         if broker is not None:
             self.link = Link(
@@ -78,6 +95,7 @@ class Station:
                 self.host.clock,
                 telemetry_interval_s=settings.telemetry_interval_s if sends_telemetry else None,
                 audience=self.audience,
+                jobs=self.desk,
             )
             self.link.start()
         self._campaigns = Campaigns(self.outbox)
@@ -87,8 +105,8 @@ class Station:
         if self._cards.set_aside is not None:
             self.note("cards-set-aside", f"the sensor cards were damaged: set aside as {self._cards.set_aside.name}")
 
-    def execute(self, request: RunRequest, tell: Tell, stop: Stop) -> None:
-        """Run a suite.
+    def execute(self, request: RunRequest, tell: Tell, stop: Stop, campaigns: Campaigns | None = None) -> None:
+        """Run a suite, as the next campaign of this board or of `campaigns`.
 
         Raises:
             Stopped: asked to end.
@@ -112,7 +130,8 @@ class Station:
         bench = Bench(stop, stage, self._exports)
         runner = Runner(self.host, bench, self._metering, stop, stage)
         try:
-            means = Means(runner, self._campaigns, self._pace(request.suite.measure), told, stop.pause, until)
+            kept = campaigns or self._campaigns
+            means = Means(runner, kept, self._pace(request.suite.measure), told, stop.pause, until)
             run_suite(request.suite, request.fresh, means)
         finally:
             bench.clear()
@@ -146,11 +165,18 @@ class Station:
             self._metering = _metering(self._asked, self._found, self._cards)
         except (ConfigInvalid, MeterUnavailable):  # a named one has gone: trials will say so, and it may come back
             self._metering = self._metering._replace(said=_said(self._found))
-        facts = self.host.facts(facts_of(self._found))
+        facts = self._facts()
         if facts != self.facts:
             self.facts = facts
             if self.link is not None:
                 self.link.tell(Facts(schema=codec.SCHEMA, host=facts))
+
+    def _facts(self) -> HostFacts:
+        return msgspec.structs.replace(self.host.facts(facts_of(self._found)), labels=self._labels)
+
+    def largest_memory_bytes(self) -> int:
+        """All the memory of the host or of one of its GPUs, whichever has more."""
+        return max([self.facts.memory_bytes, *(gpu.memory_bytes or 0 for gpu in self.facts.gpus)])
 
     @property
     def meter_names(self) -> tuple[str, ...]:

@@ -92,6 +92,11 @@ def unsteady(trials: Iterable[Trial]) -> dict[str, str]:
     return reasons
 
 
+def setting_words(conditions: Conditions) -> list[Setting]:
+    """How a trial was set to run, by name."""
+    return _settings(conditions)
+
+
 def _settings(conditions: Conditions) -> list[Setting]:
     limit_w = conditions.power_limit_w
     return [

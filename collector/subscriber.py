@@ -20,6 +20,8 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.reasoncodes import ReasonCode
 
 from collector.client import RETRY_S, client_of
+from collector.dispatching import Dispatcher
+from collector.drift_watch import DriftWatch
 from collector.inbox import Inbox, Message
 from collector.ingest import Ingest
 from collector.progress import Progress
@@ -67,6 +69,8 @@ class Subscriber:
         self._generation = store.generation
         self._store = store
         self._ingest = Ingest(store)
+        self._dispatcher = Dispatcher(store, self._say, self.listening.is_set)
+        self._drift = DriftWatch(store, self._say, name)
         self._progress = Progress(silence_s)
         self._stopping = threading.Event()
         self._since_unix_s = time.time()
@@ -84,10 +88,14 @@ class Subscriber:
         """Connect, in threads of its own, and try again for as long as the broker is away."""
         self._worker.start()
         self._client.loop_start()
+        self._dispatcher.start()
+        self._drift.start()
 
     def stop(self) -> None:
         """Finish the inbox, say that this collector is offline, and disconnect."""
         self._stopping.set()
+        self._dispatcher.stop()
+        self._drift.stop()
         self.inbox.close()
         self._worker.join(_STOP_TIMEOUT_S)
         if self._client.is_connected():
@@ -97,13 +105,17 @@ class Subscriber:
 
     def _work(self) -> None:
         while (messages := self.inbox.take(_GROUP_MESSAGES, _IDLE_S)) is not None:
-            for receipt in self._ingest.take_all(messages):
+            self._dispatcher.answer(message for message in messages if topics.is_job(message.topic))
+            for receipt in self._ingest.take_all(message for message in messages if not topics.is_job(message.topic)):
                 body = codec.pack(codec.encode(receipt))
                 self._client.publish(topics.receipt(receipt.device), body, _QOS)
             if messages and self._ingest.trouble:
                 self._stopping.wait(_MOMENT_S)
             if not messages and self.listening.is_set() and self._progress.is_overdue():
                 self._renew()
+
+    def _say(self, topic: str, body: bytes) -> None:
+        self._client.publish(topic, body, _QOS)
 
     def _renew(self) -> None:
         """Connect anew where boards hold records and none come: a connection that stands may still be dead."""

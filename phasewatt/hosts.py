@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from phasewatt.records import Count, Identifier, Label, Positive, Record, Text
 from phasewatt.traces import Channel
+
+BoardLabel = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._=-]{0,63}\Z")]
 
 
 class GpuFacts(Record, frozen=True):
@@ -47,3 +52,4 @@ class HostFacts(Record, frozen=True):
     versions: dict[str, Label] = msgspec.field(default_factory=dict)  # "driver", "l4t", "jetpack"
     module: Label | None = None  # of a Jetson, such as "Jetson AGX Orin 64GB"
     carrier: Label | None = None  # the board that it sits on
+    labels: tuple[BoardLabel, ...] = ()  # by which its operator groups it; jobs are handed out by them

@@ -1,4 +1,15 @@
-"""Topic names: built here and parsed here, nowhere else."""
+"""Topic names: built here and parsed here, nowhere else.
+
+Who publishes where, for access lists:
+
+```text
+board         publishes  <device>/status, facts, batch/<kind>, live, job/get, job/update
+              reads      <device>/receipt, watch, status, job/notify
+collector     publishes  <device>/receipt, job/notify; _collector/<id>/state, drift
+              reads      <device>/status, facts, batch/<kind>, job/get, job/update
+who watches   publishes  <device>/watch           reads  <device>/status, live; _collector/<id>/drift
+```
+"""
 
 from __future__ import annotations
 
@@ -11,14 +22,15 @@ ROOT = "phasewatt/v1"
 COLLECTORS = "_collector"  # no device can be named so: identifiers begin with a letter or digit
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 LONGEST = 128  # bytes of a topic, at most
-_LEAVES = ("status", "facts", "live", "watch", "receipt")
+JOB_LEAVES = ("job/notify", "job/get", "job/update")
+_LEAVES = ("status", "facts", "live", "watch", "receipt", *JOB_LEAVES)
 
 
 class Topic(Record, frozen=True):
     """A parsed topic: whose it is, which leaf, and the kind if it is a batch."""
 
     device: str
-    leaf: str  # status, facts, live, watch, receipt or batch
+    leaf: str  # status, facts, live, watch, receipt, one of JOB_LEAVES, or batch
     kind: Kind | None = None
 
 
@@ -52,6 +64,26 @@ def receipt(device: str) -> str:
     return f"{ROOT}/{device}/receipt"
 
 
+def job_notify(device: str) -> str:
+    """From collector to board: the jobs that stand, and what of its words is held."""
+    return f"{ROOT}/{device}/job/notify"
+
+
+def job_get(device: str) -> str:
+    """From board to collector: it asks for the jobs that stand."""
+    return f"{ROOT}/{device}/job/get"
+
+
+def job_update(device: str) -> str:
+    """From board to collector: where its jobs stand."""
+    return f"{ROOT}/{device}/job/update"
+
+
+def drift(collector: str) -> str:
+    """From a collector to who listens: that the level of a device's canaries has changed; `+` subscribes to all."""
+    return f"{ROOT}/{COLLECTORS}/{collector}/drift"
+
+
 def collector_state(collector: str) -> str:
     """Retained presence of a collector; `+` subscribes to all of them."""
     return f"{ROOT}/{COLLECTORS}/{collector}/state"
@@ -59,7 +91,12 @@ def collector_state(collector: str) -> str:
 
 def from_boards() -> tuple[str, ...]:
     """The subscriptions of a collector."""
-    return (f"{ROOT}/+/status", f"{ROOT}/+/facts", f"{ROOT}/+/batch/+")
+    return (f"{ROOT}/+/status", f"{ROOT}/+/facts", f"{ROOT}/+/batch/+", job_get("+"), job_update("+"))
+
+
+def is_job(topic: str) -> bool:
+    """Whether a topic carries a board's words on jobs."""
+    return topic.endswith(("/job/get", "/job/update"))
 
 
 def parse(topic: str) -> Topic:

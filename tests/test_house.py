@@ -20,6 +20,7 @@ PURE = (
     "collector.findings",
     "collector.fitting",
     "collector.prediction",
+    *("collector.drift", "collector.drift_words", "collector.schedules", "collector.job_spec"),
 )
 DAEMON = (
     *("agent.app", "agent.commands", "agent.station", "agent.link", "agent.outbox", "agent.telemetry"),

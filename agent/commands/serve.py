@@ -14,7 +14,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Live until told to end."""
+    import threading
+
+    from agent.campaigns import Campaigns
     from agent.control import Control, RunRequest
+    from agent.job_worker import JobWorker
     from agent.measuring import Tell
     from agent.station import Station
     from agent.stopping import Stop
@@ -23,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     settings = options.settings_of(args)
     stop = Stop()
     stop.on_signals()
-    station = Station(args.state_dir, settings, sends_telemetry=True)
+    station = Station(args.state_dir, settings, sends_telemetry=True, takes_jobs=True)
     telemeter = Telemeter(
         station.host,
         station.outbox,
@@ -33,16 +37,20 @@ def run(args: argparse.Namespace) -> int:
         audience=station.audience,
     )
 
-    def execute(request: RunRequest, tell: Tell, stop: Stop) -> None:
+    def execute(request: RunRequest, tell: Tell, stop: Stop, campaigns: Campaigns | None = None) -> None:
         with telemeter.suspended():
-            station.execute(request, tell, stop)
+            station.execute(request, tell, stop, campaigns)
 
-    control = Control(args.state_dir, execute)
+    busy = threading.Lock()
+    control = Control(args.state_dir, execute, busy)
+    worker = JobWorker(station, settings.jobs, execute, busy)
     telemeter.start()
     control.start()
+    worker.start()
     where = settings.broker.address or "no broker: records wait in the outbox"
     print(f"agent ready: device {station.host.device}, broker {where}", flush=True)
     stop.wait()
+    worker.stop()
     control.stop()
     telemeter.stop()
     station.close()

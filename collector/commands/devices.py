@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
+from collections.abc import Sequence
 
 import msgspec
 
-from collector import presence
+from collector import drift_words, presence
 from collector.commands import table
 from collector.store import DeviceRow, open_store
 from collector.stored import BatchClock, EpochCount, Life
 
 _HEADERS = ("DEVICE", "MODEL", "PRESENCE", "LAST SEEN", "TRIALS", "PENDING", "MISSING", "DROPPED", "QUARANTINED")
 _NOTHING = "no device has sent anything yet"
+_DRIFT_TOLD_S = 30 * 86400.0  # a change of level stands among the remarks so long
 
 
 class Outbox(msgspec.Struct, frozen=True):
@@ -72,6 +74,7 @@ class Device(msgspec.Struct, frozen=True):
     clock: Clock | None
     epochs: list[Outbox]
     remarks: list[str]
+    labels: tuple[str, ...] = ()
 
 
 class Devices(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +91,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print all boards."""
     with contextlib.closing(open_store(args.db)) as store:
-        devices = [_device(row, time.time()) for row in store.devices()]
+        now_unix_s = time.time()
+        changed: dict[str, list[str]] = {}
+        for found in store.jobs.drifts(now_unix_s - _DRIFT_TOLD_S):
+            changed.setdefault(found.device, []).append(drift_words.sentence(found))
+        devices = [_device(row, now_unix_s, changed.get(row.device, ())) for row in store.devices()]
     if args.json:
         print(msgspec.json.format(msgspec.json.encode(Devices(devices=devices))).decode())
     else:
@@ -105,7 +112,7 @@ def outbox_of(count: EpochCount) -> Outbox:
     return Outbox(**fields)
 
 
-def _device(row: DeviceRow, now_unix_s: float) -> Device:
+def _device(row: DeviceRow, now_unix_s: float, changed: Sequence[str] = ()) -> Device:
     status = row.status
     return Device(
         device=row.device,
@@ -126,7 +133,8 @@ def _device(row: DeviceRow, now_unix_s: float) -> Device:
         contenders=[_contender(life) for life in presence.contenders(row, now_unix_s)],
         clock=None if row.clock is None else _clock(row.clock),
         epochs=[outbox_of(count) for count in row.epochs],
-        remarks=list(presence.remarks(row, now_unix_s, table.when)),
+        remarks=[*presence.remarks(row, now_unix_s, table.when), *changed],
+        labels=row.facts.labels if row.facts else (),
     )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from collector.stored import BatchClock, EpochCount, Life, StoredTrial, TelemetryHour
 from phasewatt.hosts import HostFacts
 from phasewatt.messages import Batch, Facts, Presence, Receipt, Status
 from phasewatt.records import Kind, Outcome
 from phasewatt.traces import Trace
+
+if TYPE_CHECKING:
+    from collector.store.job_tables import JobTables
 
 
 class Spoken(NamedTuple):
@@ -94,6 +97,10 @@ class Store(Protocol):
     Writes are atomic, and durable when the call returns. Calls may come from several threads. Every method raises
     StoreUnavailable when the database fails; then nothing of that call was stored.
     """
+
+    @property
+    def jobs(self) -> JobTables:
+        """Jobs, and what boards say of them."""
 
     @property
     def name(self) -> str:

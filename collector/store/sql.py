@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from collector.store import checking, removing, rows, tables
 from collector.store.base import Aside, Check, DeviceRow, Entry, Removal, Spoken, TrialQuery
+from collector.store.job_tables import JobTables
 from collector.store.writing import Writer, count_of, receipt
 from collector.stored import EpochCount, StoredTrial, TelemetryHour
 from phasewatt.errors import StoreUnavailable
@@ -39,6 +40,7 @@ class SqlStore:
         self._writer = engine.execution_options(sqlite_begin="IMMEDIATE")
         with self._reading() as connection:
             self._generation = _generation(connection)
+        self.jobs = JobTables(self._reading, self._writing)
 
     @property
     def name(self) -> str:

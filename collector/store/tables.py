@@ -199,3 +199,43 @@ telemetry_hour = Table(
     Column("highest", Double, nullable=False),
     Column("total", Double, nullable=False),
 )
+
+# Jobs as they were submitted; what became of each occurrence on each board.
+job = Table(
+    "job",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("created_unix_s", Double, nullable=False),
+    Column("cancelled", Boolean, nullable=False),
+    Column("last_due_unix_s", Double),
+)
+execution = Table(
+    "execution",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("device", Text, primary_key=True),
+    Column("job", Text, nullable=False, index=True),
+    Column("due_unix_s", Double),
+    Column("created_unix_s", Double, nullable=False),
+    Column("expires_unix_s", Double),
+    Column("state", Text, nullable=False, index=True),
+    Column("version", BigInteger, nullable=False),  # the board's
+    Column("reason", Plain),
+    Column("cells", BigInteger),
+    Column("done", BigInteger, nullable=False),
+    Column("cancel", Boolean, nullable=False),
+    Column("changed_unix_s", Double, nullable=False),
+    Column("revision", BigInteger, nullable=False),  # of the row
+)
+
+# Changes of level of a device's canaries, as they were found.
+drift = Table(
+    "drift",
+    metadata,
+    Column("device", Text, primary_key=True),
+    Column("series", Plain, primary_key=True),
+    Column("since_unix_s", Double, primary_key=True),  # of the first night at the new level
+    Column("found_unix_s", Double, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)

@@ -207,6 +207,7 @@ def test_devices_as_json(filled):
                 "trials": 2,
                 "pending": 3,
                 "dropped": {"trace": 2},
+                "labels": [],
                 "quarantined": 1,
                 "key_conflicts": 0,
                 "missing": 0,

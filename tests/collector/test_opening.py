@@ -94,7 +94,7 @@ def older_store(url: str) -> None:
     execute(url, "ALTER TABLE arrival DROP COLUMN kept")
     for column in ("batch_sent_unix_s", "batch_received_unix_s", "clock_synchronised", "clock_offset_bound_s"):
         execute(url, f"ALTER TABLE device DROP COLUMN {column}")
-    for table in ("epoch", "refusal", "life", "telemetry_hour"):
+    for table in ("epoch", "refusal", "life", "telemetry_hour", "job", "execution", "drift"):
         execute(url, f"DROP TABLE {table}")
     execute(url, "UPDATE alembic_version SET version_num = '0001'")
 

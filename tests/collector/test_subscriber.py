@@ -124,6 +124,7 @@ class Gated:
     def __init__(self, store: Store, faults: dict[int, Exception] | None = None) -> None:
         self.store = store
         self.generation = store.generation
+        self.jobs = store.jobs
         self.gate = threading.Event()
         self.gate.set()
         self.reached = threading.Event()

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from phasewatt import codec
+from phasewatt.jobs import State
 from phasewatt.records import Architecture, Outcome, Phase, Reading, Scope
 from phasewatt.traces import Channel
 from tests.fixtures import golden
@@ -81,7 +82,16 @@ CHOSEN[2] = CHOSEN[1] | {
         "order_seed": 1,
         "course.temperature_c.0": 61.5,
     },
-    "facts": CHOSEN[1]["facts"] | {"host.module": "Jetson AGX Orin 64GB", "host.carrier": "p3737-0000"},
+    "facts": CHOSEN[1]["facts"]
+    | {
+        "host.module": "Jetson AGX Orin 64GB",
+        "host.carrier": "p3737-0000",
+        "host.labels": ("orin", "site=lab-2"),
+    },
+    "job_order": {"parameters.batch": (1, 4), "held": 3, "cancel": True},
+    "job_notice": {"generation": "g-2", "held": {"nightly.20251009T0200Z": 7}},
+    "job_get": {"session": "s-91"},
+    "job_update": {"reports.0.state": State.FAILED, "reports.0.version": 4},
     "telemetry": CHOSEN[1]["telemetry"] | {"simulated": True},
     "watch": {"watcher": "watch-5c1e", "for_s": 30.0},
     "live": {"telemetry.values.0.name": "power"},
