@@ -33,6 +33,7 @@ COMMANDS = {
     "watch": Command("collector.commands.watch", "show what boards sample, as it happens", json=True),
     "devices": Command("collector.commands.devices", "list the boards and how they are", json=True),
     "trials": Command("collector.commands.trials", "list the trials", json=True),
+    "telemetry": Command("collector.commands.telemetry", "show what a board showed, hour by hour", json=True),
     "compare": Command("collector.commands.compare", "compare trials of the same work", json=True),
     "predict": Command("collector.commands.predict", "say what a workload that was never run would take", json=True),
     "report": Command("collector.commands.report", "write a comparison as a document"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
+from collections.abc import Sequence
 
 import msgspec
 
 from collector import presence
 from collector.commands import table
-from collector.store import DeviceRow, open_store
+from collector.conditions import printable
+from collector.store import DeviceRow, Refusals, open_store
 from collector.stored import BatchClock, EpochCount, Life
 
 _HEADERS = ("DEVICE", "MODEL", "PRESENCE", "LAST SEEN", "TRIALS", "PENDING", "MISSING", "DROPPED", "QUARANTINED")
@@ -50,6 +52,16 @@ class Clock(msgspec.Struct, frozen=True):
     received_unix_s: float
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    """What was put aside for one reason."""
+
+    reason: str
+    topic: str
+    occurrences: int
+    first_unix_s: float
+    last_unix_s: float
+
+
 class Device(msgspec.Struct, frozen=True):
     """One board."""
 
@@ -72,6 +84,7 @@ class Device(msgspec.Struct, frozen=True):
     clock: Clock | None
     epochs: list[Outbox]
     remarks: list[str]
+    refusals: list[Refusal]
 
 
 class Devices(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +92,7 @@ class Devices(msgspec.Struct, frozen=True, kw_only=True):
 
     schema: str = "devices/0"
     devices: list[Device]
+    refusals: list[Refusal]  # of messages that named no device
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,14 +102,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print all boards."""
     with contextlib.closing(open_store(args.db)) as store:
-        devices = [_device(row, time.time()) for row in store.devices()]
+        refusals = _by_device(store.refusals())
+        devices = [_device(row, time.time(), refusals.get(row.device, [])) for row in store.devices()]
+    nobodys = refusals.get("", [])
     if args.json:
-        print(msgspec.json.format(msgspec.json.encode(Devices(devices=devices))).decode())
+        answer = Devices(devices=devices, refusals=nobodys)
+        print(msgspec.json.format(msgspec.json.encode(answer)).decode())
     else:
         table.show(_HEADERS, map(_cells, devices), _NOTHING)
         for device in devices:
             for remark in device.remarks:
                 print(f"{device.device}: {remark}")
+        if nobodys:
+            count = sum(refusal.occurrences for refusal in nobodys)
+            print(f"of no device: {count} messages put aside, most often: {printable(nobodys[0].reason)}")
     return 0
 
 
@@ -105,7 +125,23 @@ def outbox_of(count: EpochCount) -> Outbox:
     return Outbox(**fields)
 
 
-def _device(row: DeviceRow, now_unix_s: float) -> Device:
+def _by_device(found: Sequence[Refusals]) -> dict[str, list[Refusal]]:
+    by_device: dict[str, list[Refusal]] = {}
+    for each in found:
+        refusal = Refusal(**{field: getattr(each, field) for field in Refusal.__struct_fields__})
+        by_device.setdefault(each.device, []).append(refusal)
+    return by_device
+
+
+def _remarks(row: DeviceRow, now_unix_s: float, refusals: Sequence[Refusal]) -> list[str]:
+    remarks = list(presence.remarks(row, now_unix_s, table.when))
+    if refusals:
+        most = refusals[0]
+        remarks.append(f"{row.quarantined} refused, most often ({most.occurrences}): {printable(most.reason)}")
+    return remarks
+
+
+def _device(row: DeviceRow, now_unix_s: float, refusals: list[Refusal]) -> Device:
     status = row.status
     return Device(
         device=row.device,
@@ -126,7 +162,8 @@ def _device(row: DeviceRow, now_unix_s: float) -> Device:
         contenders=[_contender(life) for life in presence.contenders(row, now_unix_s)],
         clock=None if row.clock is None else _clock(row.clock),
         epochs=[outbox_of(count) for count in row.epochs],
-        remarks=list(presence.remarks(row, now_unix_s, table.when)),
+        remarks=_remarks(row, now_unix_s, refusals),
+        refusals=refusals,
     )
 
 
