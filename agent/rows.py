@@ -108,9 +108,12 @@ def take_back(db: sqlite3.Connection, receipt: Receipt) -> None:
     """Make rows pending that the sender of `receipt` does not have, or no longer.
 
     Generations are remembered, so that a second collector on the same broker costs one resend, not one a
-    receipt.
+    receipt. Of several collectors on one store, receipts may cross: one that answers a batch and is behind comes late.
+    A store that fell back greets the board before it answers batches.
     """
     known = value(db, "SELECT high_water FROM generation WHERE id = ?", receipt.generation)
+    if known is not None and receipt.high_water < known and (receipt.ranges or receipt.rejected):
+        return
     if known is None:
         db.execute("UPDATE row SET state = ?, receipt = NULL, reason = NULL", (State.PENDING,))
     elif receipt.high_water < max(known, _edge(db, "max", State.RECEIPTED, tuple(Kind)) or 0):

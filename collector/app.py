@@ -35,6 +35,7 @@ COMMANDS = {
     "trials": Command("collector.commands.trials", "list the trials", json=True),
     "jobs": Command("collector.commands.jobs", "have boards run suites: submit, list, show, cancel", json=True),
     "drift": Command("collector.commands.drift", "compare nightly canaries with each device's own history", json=True),
+    "telemetry": Command("collector.commands.telemetry", "show what a board showed, hour by hour", json=True),
     "compare": Command("collector.commands.compare", "compare trials of the same work", json=True),
     "predict": Command("collector.commands.predict", "say what a workload that was never run would take", json=True),
     "sweeps": Command("collector.commands.sweeps", "show sweeps over batch sizes, and where each is best", json=True),

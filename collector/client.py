@@ -16,6 +16,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from collector.settings import BrokerSettings
+from phasewatt import codec
 from phasewatt.errors import ConfigInvalid
 
 RETRY_S = (1, 60)
@@ -23,6 +24,7 @@ _ANSWER_S = 3.0  # one of 3.1.1 may wait for more bytes, where it reads a longer
 _REMEMBERED_S = 86_400.0  # that a broker speaks 3.1.1 alone: it may be upgraded, or be another by then
 _IN_FLIGHT = 20  # messages without the broker's acknowledgement, where it names no smaller number
 _UNSUPPORTED_VERSION = 132
+_PACKET_BYTES = 16  # around topic and payload, at most
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ class Client(mqtt.Client):
         self._settings = broker
         self._older_until_s = float("-inf")
         self._told: set[str] = set()
+        self._packet_bytes: int | None = None  # the longest that the broker takes; None: it names no limit
         self.on_publish = lambda _client, _data, _mid, reason, _properties: self._acknowledged(reason)
         let_in(self, broker)
 
@@ -54,7 +57,14 @@ class Client(mqtt.Client):
         self._clean_start = offer is not None
         # paho holds back what is more, but does not read the broker's own bound.
         self._max_inflight_messages = min(_IN_FLIGHT, getattr(offer, "ReceiveMaximum", _IN_FLIGHT))
+        self._packet_bytes = getattr(offer, "MaximumPacketSize", None)
         return super().reconnect()
+
+    def payload_bytes(self, topic: str) -> int:
+        """The longest payload on `topic` that broker and boards take."""
+        if self._packet_bytes is None:
+            return codec.MAX_PAYLOAD_BYTES
+        return min(codec.MAX_PAYLOAD_BYTES, max(1, self._packet_bytes - _PACKET_BYTES - len(topic)))
 
     def _acknowledged(self, reason: ReasonCode) -> None:
         if reason.is_failure and str(reason) not in self._told:

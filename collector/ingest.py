@@ -47,6 +47,7 @@ class Ingest:
         self, store: Store, clock: Callable[[], float] = time.time, stopwatch: Callable[[], float] = time.monotonic
     ) -> None:
         self.trouble: str | None = None  # why the last entry was not stored; None: it was
+        self.store_fails = False  # whether that is the store's fault
         self._store = store
         self._clock = clock
         self._stopwatch = stopwatch
@@ -117,6 +118,7 @@ class Ingest:
         return receipts
 
     def _note(self, error: Exception | None) -> None:
+        self.store_fails = isinstance(error, StoreUnavailable)
         trouble = None if error is None else printable(f"{type(error).__name__}: {error}")
         if trouble == self.trouble:
             return

@@ -7,7 +7,8 @@ import socket
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, ValidationError, convert
+from msgspec.structs import replace
 
 from phasewatt import settings
 from phasewatt.errors import ConfigInvalid
@@ -54,6 +55,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
     name: Identifier | None = None  # of this collector, among those on one broker; None: the host's
+    share: Identifier | None = None  # the group of collectors on one store that share the batches; None: it gets all
     broker: BrokerSettings = BrokerSettings()
     retention: Retention = Retention()
 
@@ -71,6 +73,22 @@ def load(path: Path | None) -> Settings:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigInvalid(f"settings: cannot read {path}: {error}") from error
     return settings.parse(text, Settings, origin=str(path))
+
+
+def named(config: Settings, *, name: str | None, share: str | None) -> Settings:
+    """The settings with these in their place, where they are given.
+
+    Raises:
+        ConfigInvalid: one is no identifier.
+    """
+    given = {key: text for key, text in (("name", name), ("share", share)) if text is not None}
+    try:
+        return replace(config, **{key: convert(text, Identifier) for key, text in given.items()})
+    except ValidationError as error:
+        raise ConfigInvalid(
+            f"{' or '.join(f'--{key}' for key in given)}: expected up to 64 letters, digits, '.', '_' and '-', "
+            f"a letter or digit first, got {' or '.join(map(repr, given.values()))}"
+        ) from error
 
 
 def address_of(broker: BrokerSettings) -> Address:

@@ -19,6 +19,7 @@ from typing import Any
 import paho.mqtt.client as mqtt
 from paho.mqtt.reasoncodes import ReasonCode
 
+from collector import answers
 from collector.client import RETRY_S, client_of
 from collector.dispatching import Dispatcher
 from collector.drift_watch import DriftWatch
@@ -26,7 +27,8 @@ from collector.inbox import Inbox, Message
 from collector.ingest import Ingest
 from collector.progress import Progress
 from collector.settings import Address, BrokerSettings
-from collector.store import Store
+from collector.sharing import Sharing, Step
+from collector.store import DeviceRow, Store
 from phasewatt import codec, topics
 from phasewatt.errors import StoreUnavailable
 from phasewatt.messages import CollectorState, Presence
@@ -38,14 +40,18 @@ _GROUP_MESSAGES = 200
 _IDLE_S = 1.0
 _MOMENT_S = 1.0  # before a store that failed is tried again
 _KEEPALIVE_S = 30
+_SHARED_KEEPALIVE_S = 10  # one that stands still swallows its share of batches until the broker misses it
 _STOP_TIMEOUT_S = 60
 _QOS = 1
+_TAKEN_OVER = 142  # of MQTT 5
 
 logger = logging.getLogger(__name__)
 
 
 class Subscriber:
     """A connection to one broker, renewed until `stop`; `name` is this collector's among those on that broker.
+
+    With `share` it is one of several on one store, and gets its part of the batches.
 
     Raises:
         ConfigInvalid: a file for TLS or with the password cannot be used.
@@ -58,6 +64,7 @@ class Subscriber:
         name: str,
         store: Store,
         *,
+        share: str | None = None,
         queued_messages: int = QUEUED_MESSAGES,
         silence_s: float = SILENCE_S,
     ) -> None:
@@ -66,23 +73,36 @@ class Subscriber:
         self.dropped = 0  # messages that found the inbox full
         self._name = name
         self._broker = f"{address.host}:{address.port}"
-        self._generation = store.generation
         self._store = store
+        self._share = share
+        self._sharing = None if share is None else Sharing(share, name, self, self._listens)
+        self._told_generation = store.generation
         self._ingest = Ingest(store)
         self._dispatcher = Dispatcher(store, self._say, self.listening.is_set)
         self._drift = DriftWatch(store, self._say, name)
         self._progress = Progress(silence_s)
+        self._heard_by_all: dict[str, float | None] = {}
         self._stopping = threading.Event()
         self._since_unix_s = time.time()
         self._worker = threading.Thread(target=self._work, name="ingest", daemon=True)
         self._client = client = client_of(name, broker)
-        client.will_set(topics.collector_state(name), self._state(Presence.OFFLINE), _QOS, retain=True)
+        client.will_set(topics.collector_state(name), codec.encode(self._state(Presence.OFFLINE)), _QOS, retain=True)
         client.on_connect = lambda _client, _data, _flags, reason, _properties: self._connected(reason)
         client.on_connect_fail = lambda _client, _data: self._not_connected()
         client.on_disconnect = lambda _client, _data, _flags, reason, _properties: self._disconnected(reason)
         client.on_subscribe = lambda _client, _data, _mid, reasons, _properties: self._subscribed(reasons)
         client.on_message = lambda _client, _data, message: self._received(message)
-        client.connect_async(address.host, address.port, _KEEPALIVE_S)
+        client.connect_async(address.host, address.port, _KEEPALIVE_S if share is None else _SHARED_KEEPALIVE_S)
+
+    @property
+    def refusal(self) -> str | None:
+        """Why this collector may not be a member of its group, for good."""
+        return None if self._sharing is None else self._sharing.refusal
+
+    @property
+    def has_left_group(self) -> bool:
+        """Whether the store failed, and others get what comes until it works."""
+        return self._sharing is not None and self._sharing.step is Step.AWAY
 
     def start(self) -> None:
         """Connect, in threads of its own, and try again for as long as the broker is away."""
@@ -96,23 +116,63 @@ class Subscriber:
         self._stopping.set()
         self._dispatcher.stop()
         self._drift.stop()
+        if self._share is not None:  # so that from now on the other members get what comes
+            self.unsubscribe(topics.from_boards(self._share)[-1:])
         self.inbox.close()
         self._worker.join(_STOP_TIMEOUT_S)
         if self._client.is_connected():
-            self._announce(Presence.OFFLINE).wait_for_publish(_KEEPALIVE_S)
+            self._publish(self._state(Presence.OFFLINE)).wait_for_publish(_KEEPALIVE_S)
         self._client.disconnect()
         self._client.loop_stop()
 
+    def subscribe(self, filters: Sequence[str]) -> None:
+        """Ask for messages."""
+        self._client.subscribe([(topic, _QOS) for topic in filters])
+
+    def unsubscribe(self, filters: Sequence[str]) -> None:
+        """Ask for no more of them."""
+        self._client.unsubscribe(list(filters))
+
+    def announce(self, presence: Presence) -> CollectorState:
+        """Publish this collector's state, and give it."""
+        state = self._state(presence)
+        self._publish(state)
+        return state
+
     def _work(self) -> None:
         while (messages := self.inbox.take(_GROUP_MESSAGES, _IDLE_S)) is not None:
-            self._dispatcher.answer(message for message in messages if topics.is_job(message.topic))
-            for receipt in self._ingest.take_all(message for message in messages if not topics.is_job(message.topic)):
-                body = codec.pack(codec.encode(receipt))
-                self._client.publish(topics.receipt(receipt.device), body, _QOS)
-            if messages and self._ingest.trouble:
-                self._stopping.wait(_MOMENT_S)
-            if not messages and self.listening.is_set() and self._progress.is_overdue():
-                self._renew()
+            self._handle(messages)
+
+    def _handle(self, messages: list[Message]) -> None:
+        for message in messages if self._sharing is not None else ():
+            if topics.is_of_collector(message.topic) and self._sharing is not None:
+                self._sharing.hear(message, self._present_generation)
+        self._dispatcher.answer(message for message in messages if topics.is_job(message.topic))
+        apart = (topics.is_of_collector, topics.is_job)
+        boards = [message for message in messages if not any(is_it(message.topic) for is_it in apart)]
+        for receipt in self._ingest.take_all(boards):
+            topic = topics.receipt(receipt.device)
+            for body in answers.bodies(receipt, self._client.payload_bytes(topic)):
+                self._client.publish(topic, body, _QOS)
+        if self.listening.is_set() and self._store.generation != self._told_generation:
+            self.announce(Presence.ONLINE)
+        if self._sharing is not None:
+            self._sharing.tick(bool(boards) and self._ingest.store_fails, self._store_works)
+        if boards and self._ingest.trouble:
+            self._stopping.wait(_MOMENT_S)
+        if not messages and self.listening.is_set() and self._progress.is_overdue():
+            self._renew()
+
+    def _present_generation(self) -> str:
+        self._store_works()  # a write looks it up
+        return self._store.generation
+
+    def _store_works(self) -> bool:
+        try:
+            self._store.take([], time.time())
+        except StoreUnavailable:
+            return False
+        return True
 
     def _say(self, topic: str, body: bytes) -> None:
         self._client.publish(topic, body, _QOS)
@@ -120,9 +180,13 @@ class Subscriber:
     def _renew(self) -> None:
         """Connect anew where boards hold records and none come: a connection that stands may still be dead."""
         try:
-            waiting = [row.device for row in self._store.devices() if row.holds_records]
+            rows = self._store.devices()
         except StoreUnavailable:
             return
+        if self._sharing is not None and self._others_heard(rows):
+            self._progress.heard()
+            return
+        waiting = [row.device for row in rows if row.holds_records]
         self._progress.tried()
         sock: Any = self._client.socket()
         if waiting and sock is not None:
@@ -134,18 +198,35 @@ class Subscriber:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
+    def _others_heard(self, rows: Sequence[DeviceRow]) -> bool:
+        """Whether boards were heard by any member since this was asked before."""
+        heard = {row.device: row.last_seen_unix_s for row in rows}
+        before, self._heard_by_all = self._heard_by_all, heard
+        return heard != before
+
     def _connected(self, reason: ReasonCode) -> None:
         if reason.is_failure:
             logger.error("broker %s does not let this collector in: %s", self._broker, reason)
+        elif self._sharing is not None:
+            self._sharing.connected()
         else:
-            self._client.subscribe([(topic, _QOS) for topic in topics.from_boards()])
+            self.subscribe(topics.from_boards())
 
     def _subscribed(self, reasons: Sequence[ReasonCode]) -> None:
         """Announce itself, only now, because boards answer an online collector at once."""
-        if any(reason.is_failure for reason in reasons):
-            logger.error("broker %s refuses a subscription; allow this user to read %s/#", self._broker, topics.ROOT)
-            return
-        self._announce(Presence.ONLINE)
+        if refusal := next((reason for reason in reasons if reason.is_failure), None):
+            shares = "" if self._share is None else f" and {topics.shared(self._share, topics.ROOT)}/#"
+            logger.error(
+                "broker %s refuses a subscription (%s); allow this user to read %s/#%s",
+                *(self._broker, str(refusal).lower(), topics.ROOT, shares),
+            )
+        elif self._sharing is not None:
+            self._sharing.granted()
+        else:
+            self.announce(Presence.ONLINE)
+            self._listens()
+
+    def _listens(self) -> None:
         self._progress.begin()
         self.listening.set()
         logger.info("listening to broker %s", self._broker)
@@ -166,18 +247,26 @@ class Subscriber:
 
     def _disconnected(self, reason: ReasonCode) -> None:
         self.listening.clear()
-        if reason.is_failure:
+        if self._sharing is not None:
+            self._sharing.disconnected()
+        if reason.value == _TAKEN_OVER:
+            logger.error(
+                "broker %s: another client connected as phasewatt-%s; give each collector a name of its own (--name)",
+                *(self._broker, self._name),
+            )
+        elif reason.is_failure:
             logger.warning("connection to broker %s lost: %s", self._broker, reason)
 
-    def _announce(self, presence: Presence) -> mqtt.MQTTMessageInfo:
-        return self._client.publish(topics.collector_state(self._name), self._state(presence), _QOS, retain=True)
+    def _publish(self, state: CollectorState) -> mqtt.MQTTMessageInfo:
+        self._told_generation = state.generation
+        return self._client.publish(topics.collector_state(self._name), codec.encode(state), _QOS, retain=True)
 
-    def _state(self, presence: Presence) -> bytes:
-        state = CollectorState(
+    def _state(self, presence: Presence) -> CollectorState:
+        return CollectorState(
             collector=self._name,
             presence=presence,
-            generation=self._generation,
+            generation=self._store.generation,
             schema=codec.SCHEMA,
             since_unix_s=self._since_unix_s,
+            group=self._share,
         )
-        return codec.encode(state)

@@ -39,6 +39,7 @@ class Watching:
 
     def __init__(self, address: Address, broker: BrokerSettings, devices: Sequence[str]) -> None:
         self.connected = False
+        self.refusal: str | None = None  # why the broker does not let it in now
         self._watcher = f"watch-{secrets.token_hex(4)}"
         self._broker = f"broker {address.host}:{address.port}"
         self._queue: queue.Queue[Came] = queue.Queue(_QUEUED_MESSAGES)
@@ -86,14 +87,28 @@ class Watching:
 
     def _connected(self, reason: ReasonCode, wanted: Sequence[str]) -> None:
         if reason.is_failure:
-            self._verdicts.put(f"refused: {str(reason).lower()}; check user name, password and access list")
+            self._refused(f"refused: {str(reason).lower()}; check user name, password and access list")
         else:
             self._client.subscribe([(topic, 1) for topic in wanted])
 
     def _subscribed(self, reasons: Sequence[ReasonCode]) -> None:
-        refused = any(reason.is_failure for reason in reasons)
-        self.connected = not refused
-        self._verdicts.put(f"allow this user to read {topics.ROOT}/+/status and /live" if refused else None)
+        if any(reason.is_failure for reason in reasons):
+            self._refused(f"allow this user to read {topics.ROOT}/+/status and /live")
+            return
+        self.connected = True
+        self.refusal = None
+        self._verdicts.put(None)
+
+    def _refused(self, words: str) -> None:
+        self.refusal = f"{self._broker}: {words}"
+        self._verdicts.put(words)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing comes now, as the broker says it or else in our words; None: the connection stands."""
+        if self.connected:
+            return None
+        return self.refusal or "the connection to the broker is lost; trying again"
 
     def _disconnected(self) -> None:
         self.connected = False

@@ -120,6 +120,7 @@ class CollectorState(Record, frozen=True):
     generation: Identifier
     schema: Count
     since_unix_s: float
+    group: Identifier | None = None  # whose members share the batches, and one store; None: it gets all of them
 
 
 class ExportHeader(Record, frozen=True):

@@ -89,14 +89,26 @@ def collector_state(collector: str) -> str:
     return f"{ROOT}/{COLLECTORS}/{collector}/state"
 
 
-def from_boards() -> tuple[str, ...]:
-    """The subscriptions of a collector."""
-    return (f"{ROOT}/+/status", f"{ROOT}/+/facts", f"{ROOT}/+/batch/+", job_get("+"), job_update("+"))
+def shared(group: str, topic: str) -> str:
+    """The subscription by which each message of `topic` goes to one member of `group`."""
+    return f"$share/{group}/{topic}"
+
+
+def from_boards(group: str | None = None) -> tuple[str, ...]:
+    """The subscriptions of a collector; those to batches come last, and the members of `group` share them."""
+    batches = f"{ROOT}/+/batch/+"
+    words = (f"{ROOT}/+/status", f"{ROOT}/+/facts", job_get("+"), job_update("+"))
+    return (*words, batches if group is None else shared(group, batches))
 
 
 def is_job(topic: str) -> bool:
     """Whether a topic carries a board's words on jobs."""
     return topic.endswith(("/job/get", "/job/update"))
+
+
+def is_of_collector(topic: str) -> bool:
+    """Whether a collector speaks there."""
+    return topic.startswith(f"{ROOT}/{COLLECTORS}/")
 
 
 def parse(topic: str) -> Topic:

@@ -2,4 +2,10 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.fixtures.broker", "tests.fixtures.skips", "tests.faults.options", "pytester"]
+pytest_plugins = [
+    "tests.fixtures.broker",
+    "tests.fixtures.databases",
+    "tests.fixtures.skips",
+    "tests.faults.options",
+    "pytester",
+]

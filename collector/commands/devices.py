@@ -11,7 +11,8 @@ import msgspec
 
 from collector import drift_words, presence
 from collector.commands import table
-from collector.store import DeviceRow, open_store
+from collector.conditions import printable
+from collector.store import DeviceRow, Refusals, open_store
 from collector.stored import BatchClock, EpochCount, Life
 
 _HEADERS = ("DEVICE", "MODEL", "PRESENCE", "LAST SEEN", "TRIALS", "PENDING", "MISSING", "DROPPED", "QUARANTINED")
@@ -52,6 +53,16 @@ class Clock(msgspec.Struct, frozen=True):
     received_unix_s: float
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    """What was put aside for one reason."""
+
+    reason: str
+    topic: str
+    occurrences: int
+    first_unix_s: float
+    last_unix_s: float
+
+
 class Device(msgspec.Struct, frozen=True):
     """One board."""
 
@@ -75,6 +86,7 @@ class Device(msgspec.Struct, frozen=True):
     epochs: list[Outbox]
     remarks: list[str]
     labels: tuple[str, ...] = ()
+    refusals: list[Refusal]
 
 
 class Devices(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +94,7 @@ class Devices(msgspec.Struct, frozen=True, kw_only=True):
 
     schema: str = "devices/0"
     devices: list[Device]
+    refusals: list[Refusal]  # of messages that named no device
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,14 +108,23 @@ def run(args: argparse.Namespace) -> int:
         changed: dict[str, list[str]] = {}
         for found in store.jobs.drifts(now_unix_s - _DRIFT_TOLD_S):
             changed.setdefault(found.device, []).append(drift_words.sentence(found))
-        devices = [_device(row, now_unix_s, changed.get(row.device, ())) for row in store.devices()]
+        refusals = _by_device(store.refusals())
+        devices = [
+            _device(row, now_unix_s, refusals.get(row.device, []), changed.get(row.device, ()))
+            for row in store.devices()
+        ]
+    nobodys = refusals.get("", [])
     if args.json:
-        print(msgspec.json.format(msgspec.json.encode(Devices(devices=devices))).decode())
+        answer = Devices(devices=devices, refusals=nobodys)
+        print(msgspec.json.format(msgspec.json.encode(answer)).decode())
     else:
         table.show(_HEADERS, map(_cells, devices), _NOTHING)
         for device in devices:
             for remark in device.remarks:
                 print(f"{device.device}: {remark}")
+        if nobodys:
+            count = sum(refusal.occurrences for refusal in nobodys)
+            print(f"of no device: {count} messages put aside, most often: {printable(nobodys[0].reason)}")
     return 0
 
 
@@ -112,7 +134,23 @@ def outbox_of(count: EpochCount) -> Outbox:
     return Outbox(**fields)
 
 
-def _device(row: DeviceRow, now_unix_s: float, changed: Sequence[str] = ()) -> Device:
+def _by_device(found: Sequence[Refusals]) -> dict[str, list[Refusal]]:
+    by_device: dict[str, list[Refusal]] = {}
+    for each in found:
+        refusal = Refusal(**{field: getattr(each, field) for field in Refusal.__struct_fields__})
+        by_device.setdefault(each.device, []).append(refusal)
+    return by_device
+
+
+def _remarks(row: DeviceRow, now_unix_s: float, refusals: Sequence[Refusal]) -> list[str]:
+    remarks = list(presence.remarks(row, now_unix_s, table.when))
+    if refusals:
+        most = refusals[0]
+        remarks.append(f"{row.quarantined} refused, most often ({most.occurrences}): {printable(most.reason)}")
+    return remarks
+
+
+def _device(row: DeviceRow, now_unix_s: float, refusals: list[Refusal], changed: Sequence[str]) -> Device:
     status = row.status
     return Device(
         device=row.device,
@@ -133,7 +171,8 @@ def _device(row: DeviceRow, now_unix_s: float, changed: Sequence[str] = ()) -> D
         contenders=[_contender(life) for life in presence.contenders(row, now_unix_s)],
         clock=None if row.clock is None else _clock(row.clock),
         epochs=[outbox_of(count) for count in row.epochs],
-        remarks=[*presence.remarks(row, now_unix_s, table.when), *changed],
+        remarks=[*_remarks(row, now_unix_s, refusals), *changed],
+        refusals=refusals,
         labels=row.facts.labels if row.facts else (),
     )
 

@@ -74,23 +74,21 @@ def run(args: argparse.Namespace) -> int:
 
 def _print_lines(boards: Boards, watching: Watching, stopped: threading.Event) -> None:
     told_s: dict[str, float] = {}  # when it was last said of a board that it is silent
-    connected = True
+    trouble: str | None = None
     for heard in _heard(boards, watching, stopped):
         if heard is not None:
             print(msgspec.json.encode(_line(heard)).decode(), flush=True)
-        if watching.connected is not connected:
-            connected = watching.connected
-            words = (
-                "connected to the broker again" if connected else "the connection to the broker is lost; trying again"
-            )
-            print(f"phasewatt-collector: {words}", file=sys.stderr, flush=True)
+        if watching.trouble != trouble:
+            trouble = watching.trouble
+            words = trouble or "connected to the broker again"
+            print(f"phasewatt-collector: {printable(words)}", file=sys.stderr, flush=True)
         now_s = time.monotonic()
         for board in boards.shown():
             if not _is_silent(board, now_s):
                 told_s.pop(board.device, None)
             elif now_s - told_s.get(board.device, -_REMIND_S) >= _REMIND_S:
                 told_s[board.device] = now_s
-                print(msgspec.json.encode(_silence(board, now_s, watching.connected)).decode(), flush=True)
+                print(msgspec.json.encode(_silence(board, now_s, watching.trouble)).decode(), flush=True)
 
 
 def _show_table(boards: Boards, watching: Watching, stopped: threading.Event) -> None:
@@ -101,7 +99,7 @@ def _show_table(boards: Boards, watching: Watching, stopped: threading.Event) ->
         for _ in _heard(boards, watching, stopped):
             if (now_s := time.monotonic()) - drawn_s >= _REFRESH_S:
                 drawn_s = now_s
-                screen.update(_table(boards, now_s, watching.connected), refresh=True)
+                screen.update(_table(boards, now_s, watching.trouble), refresh=True)
 
 
 def _heard(boards: Boards, watching: Watching, stopped: threading.Event) -> Iterator[Heard | None]:
@@ -128,22 +126,22 @@ def _line(heard: Heard) -> Line:
     )
 
 
-def _silence(board: Board, now_s: float, connected: bool) -> Line:
+def _silence(board: Board, now_s: float, trouble: str | None) -> Line:
     return Line(
         device=board.device,
         received_unix_s=time.time(),
         silent_s=round(board.silent_s(now_s), 1),
-        reason=_why(board, connected),
+        reason=_why(board, trouble),
         power_w={},
         values={},
         simulated=board.last is not None and board.last.sample.simulated,
     )
 
 
-def _why(board: Board, connected: bool) -> str:
+def _why(board: Board, trouble: str | None) -> str:
     """Why a board shows nothing, as far as that is known here."""
-    if not connected:
-        return "the connection to the broker is lost; trying again"
+    if trouble is not None:
+        return trouble
     if board.presence is Presence.OFFLINE:
         return "offline"
     if board.presence is None:
@@ -151,7 +149,7 @@ def _why(board: Board, connected: bool) -> str:
     return "no answer: is it `phasewatt-agent serve`, and may this user write to its watch topic?"
 
 
-def _table(boards: Boards, now_s: float, connected: bool) -> RenderableType:
+def _table(boards: Boards, now_s: float, trouble: str | None) -> RenderableType:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -159,9 +157,9 @@ def _table(boards: Boards, now_s: float, connected: bool) -> RenderableType:
     table = Table(*_HEADERS, box=None, header_style="bold", pad_edge=False)
     for board in boards.shown():
         table.add_row(*(Text(printable(cell)) for cell in _cells(board, now_s)))
-    remarks = [f"{board.device}: {_why(board, connected)}" for board in boards.shown() if _is_silent(board, now_s)]
+    remarks = [f"{board.device}: {_why(board, trouble)}" for board in boards.shown() if _is_silent(board, now_s)]
     if not table.row_count:
-        remarks.append("no board is online yet" if connected else "the connection to the broker is lost")
+        remarks.append(trouble or "no board is online yet")
     if boards.refused:
         remarks.append(f"messages not understood: {boards.refused}, the last: {boards.last_refusal}")
     return Group(table, *(Text(printable(remark), style="dim") for remark in remarks))

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from collector.store.base import Aside, DeviceRow, Entry, Removal, Spoken, Store, TrialQuery
+from collector.store.base import Aside, DeviceRow, Entry, Refusals, Removal, Spoken, Store, TrialQuery
 
-__all__ = ["Aside", "DeviceRow", "Entry", "Removal", "Spoken", "Store", "TrialQuery", "open_store", "upgrade_store"]
+__all__ = [
+    "Aside",
+    "DeviceRow",
+    "Entry",
+    "Refusals",
+    "Removal",
+    "Spoken",
+    "Store",
+    "TrialQuery",
+    "open_store",
+    "upgrade_store",
+]
 
 
 def open_store(url: str, create: bool = False) -> Store:

@@ -9,7 +9,7 @@ from collector.stored import BatchClock, EpochCount, Life, StoredTrial, Telemetr
 from phasewatt.hosts import HostFacts
 from phasewatt.messages import Batch, Facts, Presence, Receipt, Status
 from phasewatt.records import Kind, Outcome
-from phasewatt.traces import Trace
+from phasewatt.traces import Telemetry, Trace
 
 if TYPE_CHECKING:
     from collector.store.job_tables import JobTables
@@ -72,6 +72,17 @@ class Removal(NamedTuple):
 
     arrivals: int
     keys: int
+
+
+class Refusals(NamedTuple):
+    """Messages and records that were put aside for one reason."""
+
+    device: str  # "": they named none that can be one
+    reason: str
+    topic: str  # of the first one
+    occurrences: int
+    first_unix_s: float
+    last_unix_s: float
 
 
 class Gap(NamedTuple):
@@ -144,6 +155,9 @@ class Store(Protocol):
     def devices(self) -> list[DeviceRow]:
         """All boards, by name."""
 
+    def refusals(self) -> list[Refusals]:
+        """All that was put aside, by device and reason, the most frequent first."""
+
     def trials(self, query: TrialQuery) -> list[StoredTrial]:
         """The trials that match, newest first."""
 
@@ -158,6 +172,9 @@ class Store(Protocol):
 
         The keys stay. Telemetry is first added to the sums of its hours.
         """
+
+    def telemetry(self, device: str, since_unix_s: float) -> Iterator[Telemetry]:
+        """Records of telemetry that began at that time or later by the board's clock, oldest first."""
 
     def telemetry_hours(self, device: str) -> list[TelemetryHour]:
         """What is left of telemetry whose bodies went by age, oldest first."""

@@ -23,6 +23,14 @@ _MAKERS = "`phasewatt-collector serve` or `import`"
 _APPLICATION_ID = 0x70687761  # "phwa": the mark by which a SQLite file is known without opening it
 _HEADER_BYTES = 72
 _LOCK_TIMEOUT_S = 30
+# A server that is cut off is noticed in half a minute: what a collector cannot store, another one may.
+_NETWORK = {
+    "connect_timeout": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 
 
 def open_sql(url: str, create: bool, upgrade: bool = False) -> SqlStore:
@@ -33,6 +41,8 @@ def open_sql(url: str, create: bool, upgrade: bool = False) -> SqlStore:
     begin = "IMMEDIATE" if create or upgrade else "DEFERRED"
     try:
         with engine.execution_options(sqlite_begin=begin).begin() as connection:
+            if begin == "IMMEDIATE" and connection.dialect.name == "postgresql":
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_APPLICATION_ID})")  # one makes the tables
             _check_schema(connection, name, create, upgrade)
         return SqlStore(engine)
     except DBAPIError as error:
@@ -64,7 +74,11 @@ def _engine(target: URL, create: bool) -> Engine:
     if target.get_backend_name() == "sqlite":
         return _sqlite(target, Path(str(target.database)), create)
     try:
-        return create_engine(target)
+        engine = create_engine(target, connect_args=_NETWORK)
+        # One statement for many rows, and not a pipeline of many: a server cannot end the transaction of a client that
+        # stands still in the middle of a pipeline.
+        engine.dialect.use_insertmanyvalues_wo_returning = True
+        return engine
     except ModuleNotFoundError as error:
         raise StoreUnavailable("the PostgreSQL driver is not installed: pip install 'phasewatt[postgres]'") from error
 

@@ -12,18 +12,31 @@ from sqlalchemy import Connection, Engine, Select, Table, func, select, update
 from sqlalchemy.exc import DBAPIError
 
 from collector.store import checking, removing, rows, tables
-from collector.store.base import Aside, Check, DeviceRow, Entry, Removal, Spoken, TrialQuery
+from collector.store.base import Aside, Check, DeviceRow, Entry, Refusals, Removal, Spoken, TrialQuery
 from collector.store.job_tables import JobTables
 from collector.store.writing import Writer, count_of, receipt
 from collector.stored import EpochCount, StoredTrial, TelemetryHour
 from phasewatt.errors import StoreUnavailable
 from phasewatt.messages import KEY_HELD_REASONS, Batch, Facts, Receipt, Status
 from phasewatt.records import Kind, Trial
-from phasewatt.traces import Trace
+from phasewatt.traces import Telemetry, Trace
 
 _ROWS_AT_ONCE = 1000
+WRITE_S = 30  # that one collector may hold rows which another one waits for
+_TRIES = 5
+# Of PostgreSQL: a circle of waiting transactions, and keys that another collector wrote at this moment.
+_MET_ANOTHER = ("40001", "40P01", "23505")
 _Made = TypeVar("_Made")
 
+
+# A collector that stops in the middle of a transaction, frozen or cut off, must not keep the others from its boards.
+def patience(seconds: int) -> str:
+    """The statement that bounds how long a transaction of PostgreSQL is idle, and waits for another one."""
+    settings = ("idle_in_transaction_session_timeout", "lock_timeout")
+    return "SELECT " + ", ".join(f"set_config('{name}', '{seconds}s', true)" for name in settings)
+
+
+_PATIENCE = patience(WRITE_S)
 
 _REMEDIES = {
     "malformed": "; restore a backup, or move the file away and let boards and exports fill a new one",
@@ -55,6 +68,14 @@ class SqlStore:
     def take(self, entries: Sequence[Entry], received_unix_s: float) -> list[Receipt | None]:
         """Judged before the transaction, which then is short."""
         judged = [rows.judged(entry) if isinstance(entry, Batch) else None for entry in entries]
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(_MetAnother):
+                return self._take(entries, judged, received_unix_s)
+        return self._take(entries, judged, received_unix_s)
+
+    def _take(
+        self, entries: Sequence[Entry], judged: Sequence[rows.Judged | None], received_unix_s: float
+    ) -> list[Receipt | None]:
         devices = {device for entry in entries if (device := _device_of(entry)) is not None}
         with self._writing() as connection:
             writer = Writer(connection, devices, received_unix_s)
@@ -112,6 +133,14 @@ class SqlStore:
                 for row in connection.execute(query)
             ]
 
+    def refusals(self) -> list[Refusals]:
+        """The quarantine without its samples."""
+        table = tables.quarantine
+        columns = [table.c[field] for field in Refusals._fields]
+        query = select(*columns).order_by(table.c.device, table.c.occurrences.desc(), table.c.reason)
+        with self._reading() as connection:
+            return [Refusals(*row) for row in connection.execute(query)]
+
     def trials(self, query: TrialQuery) -> list[StoredTrial]:
         """Decoded from their bodies; those that this version cannot read are left out and logged."""
         table = tables.trial
@@ -156,6 +185,19 @@ class SqlStore:
         with self._writing() as connection:
             return removing.remove(connection, kind, before_unix_s)
 
+    def telemetry(self, device: str, since_unix_s: float) -> Iterator[Telemetry]:
+        """Read as they are asked for, in one transaction."""
+        table = tables.telemetry
+        query = (
+            select(table.c.record_id, table.c.schema, table.c.body)
+            .where(table.c.device == device, table.c.started_unix_s >= since_unix_s)
+            .order_by(table.c.started_unix_s)
+        )
+        with self._reading() as connection:
+            for row in connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE}):
+                if isinstance(record := rows.record_of(Kind.TELEMETRY, row), Telemetry):
+                    yield record
+
     def telemetry_hours(self, device: str) -> list[TelemetryHour]:
         """By hour, then by name."""
         table = tables.telemetry_hour
@@ -195,8 +237,12 @@ class SqlStore:
     def _reading(self) -> contextlib.AbstractContextManager[Connection]:
         return self._transaction(self._engine)
 
-    def _writing(self) -> contextlib.AbstractContextManager[Connection]:
-        return self._transaction(self._writer)
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._transaction(self._writer) as connection:
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql(_PATIENCE)
+            yield connection
 
     @contextlib.contextmanager
     def _transaction(self, engine: Engine) -> Iterator[Connection]:
@@ -204,14 +250,19 @@ class SqlStore:
             with engine.begin() as connection:
                 yield connection
         except DBAPIError as error:
-            raise unavailable(self.name, error) from error
+            met_another = getattr(error.orig, "sqlstate", None) in _MET_ANOTHER
+            raise unavailable(self.name, error, _MetAnother if met_another else StoreUnavailable) from error
 
 
-def unavailable(name: str, error: DBAPIError) -> StoreUnavailable:
+class _MetAnother(StoreUnavailable):
+    """Another collector wrote the same at the same moment: nothing was stored, and it goes well the next time."""
+
+
+def unavailable(name: str, error: DBAPIError, sort: type[StoreUnavailable] = StoreUnavailable) -> StoreUnavailable:
     """What a database said, in one line, without the statement and its parameters."""
     line = next(iter(str(error.orig).strip().splitlines()), type(error.orig).__name__)
     remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in line), "")
-    return StoreUnavailable(f"database {name}: {line}{remedy}")
+    return sort(f"database {name}: {line}{remedy}")
 
 
 def _generation(connection: Connection) -> str:

@@ -36,7 +36,12 @@ class Plain(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """`value` as both databases take it."""
-        return None if value is None else value.replace("\0", "\ufffd")
+        return None if value is None else plain(value)
+
+
+def plain(text: str) -> str:
+    """`text` as it is stored; keys that become the same by it must be taken as one."""
+    return text.replace("\0", "\ufffd")
 
 
 metadata = MetaData()

@@ -155,17 +155,26 @@ class Writer:
             if live:
                 lives.note(self._connection, status, self._now_unix_s)
                 body["last_seen_unix_s"] = self._now_unix_s
-            self._describe(status.device, body)
+            if not self._is_over(status):
+                self._describe(status.device, body)
             return self.receipt_for(status.device, status.epoch)
         if not self._outlived(status):
             # A will is no sign of life, so the time of the last one stays.
             self._describe(status.device, body)
         return None
 
+    def _is_over(self, status: Status) -> bool:
+        """Whether the session that speaks has ended: one of two collectors may be late."""
+        now = self._present(status.device)
+        return now is not None and now.presence is Presence.OFFLINE and now.session == status.session
+
+    def _present(self, device: str) -> Status | None:
+        held = self._connection.scalar(select(tables.device.c.status).where(tables.device.c.device == device))
+        return rows.message_of(held, Status)
+
     def _outlived(self, will: Status) -> bool:
         """Whether `will` ends a session that began before the one which is online now."""
-        held = self._connection.scalar(select(tables.device.c.status).where(tables.device.c.device == will.device))
-        now = rows.message_of(held, Status)
+        now = self._present(will.device)
         if now is None or now.presence is Presence.OFFLINE or now.session == will.session:
             return False
         return will.since_unix_s < now.since_unix_s
@@ -202,7 +211,8 @@ class Writer:
         met = set(self._connection.scalars(select(table.c.reason).where(table.c.device == device)))
         entries: dict[str, dict[str, Any]] = {}
         for item in refused:
-            reason = item.reason if item.reason in met or len(met) < REASONS_TOLD_APART else OTHER_REASONS
+            reason = tables.plain(item.reason)
+            reason = reason if reason in met or len(met) < REASONS_TOLD_APART else OTHER_REASONS
             met.add(reason)
             entry = entries.setdefault(reason, rows.quarantine_row(device, topic, item.body, reason, self._now_unix_s))
             entry["occurrences"] += 1

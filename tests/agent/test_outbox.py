@@ -201,6 +201,17 @@ def test_a_store_that_fell_back_gets_older_rows_that_it_had_received_later(outbo
     assert sending(outbox) == [1, 2, 3, 4, 5, 6, 7, 8, 10]
 
 
+def test_receipts_of_two_collectors_on_one_store_may_cross(outbox):
+    """The one that answers rows and is behind comes late; it says what it says of its rows, and of no fall."""
+    outbox.append(events(6))
+    outbox.apply(receipt(outbox, [1, 2], high_water=2))
+    outbox.apply(receipt(outbox, [5, 6], high_water=6))
+    outbox.apply(receipt(outbox, [3, 4], high_water=4))
+    assert outbox.pending() == 0
+    outbox.apply(receipt(outbox, high_water=4))  # a greeting that says so does tell of one
+    assert {5, 6} <= set(sending(outbox))
+
+
 def test_a_fall_is_seen_though_the_highest_rows_were_given_up_since(tmp_path):
     """The backup ends at row 3, which is no longer here to say that rows 1 and 2 came after it."""
     with closing(Outbox.open(tmp_path, MIN_CAP_BYTES)) as outbox:

@@ -23,7 +23,7 @@ from collector.store import Store, open_store
 from phasewatt import codec, topics
 from phasewatt.messages import CollectorState, ExportHeader, Presence
 from phasewatt.metrics import METRICS
-from phasewatt.records import Outcome, Phase, Scope
+from phasewatt.records import Kind, Outcome, Phase, Scope
 from tests.fixtures import records, wire
 from tests.fixtures.wire import DEVICE
 
@@ -193,6 +193,7 @@ def test_devices_as_json(filled):
     answer = json.loads(filled.works("devices", "--json"))
     answer["devices"][0].pop("remarks")
     answer["devices"][0].pop("silent_since_unix_s")
+    refusal = {"reason": "broken", "topic": "topic", "occurrences": 1, "first_unix_s": 1.8e9, "last_unix_s": 1.8e9}
     assert answer == {
         "schema": "devices/0",
         "devices": [
@@ -233,9 +234,57 @@ def test_devices_as_json(filled):
                         "last_unix_s": 1.8e9,
                     }
                 ],
+                "refusals": [refusal],
             }
         ],
+        "refusals": [],
     }
+
+
+def test_what_no_device_is_named_in_is_counted_too(shell):
+    with shell.store() as store:
+        for number in range(3):
+            store.quarantine(None, "phasewatt/v1/-/status", b"", f"topic is no board's {number % 2}", 1.8e9)
+    assert "of no device: 3 messages put aside, most often: topic is no board's 0" in shell.works("devices")
+    answer = json.loads(shell.works("devices", "--json"))
+    assert [(row["reason"], row["occurrences"]) for row in answer["refusals"]] == [
+        ("topic is no board's 0", 2),
+        ("topic is no board's 1", 1),
+    ]
+
+
+def test_refusals_stand_below_the_table(filled):
+    assert f"{DEVICE}: 1 refused, most often (1): broken" in filled.works("devices")
+
+
+def test_telemetry_by_the_hour_is_of_whole_records_and_of_what_others_left(shell):
+    hour = 1_700_000_000 // 3600 * 3600
+    with shell.store() as store:
+        for number in range(2):
+            record = wire.telemetry(started_unix_s=hour + 60.0 * number)
+            store.ingest(wire.batch_of(record, first_seq=number + 1), 1.8e9 + number)
+        store.remove(Kind.TELEMETRY, 1.8e9 + 0.5)
+        (left,) = [each for each in store.telemetry_hours(DEVICE) if each.name == store.telemetry_hours(DEVICE)[0].name]
+    answer = json.loads(shell.works("telemetry", DEVICE, "--all", "--json"))
+    assert answer["schema"] == "telemetry/0"
+    (shown,) = [each for each in answer["hours"] if each["name"] == left.name]
+    assert (shown["hour_unix_s"], shown["samples"]) == (hour, 2 * left.samples)
+    assert (shown["mean"], shown["highest"]) == (left.mean, left.highest)
+    assert left.name in shell.works("telemetry", DEVICE, "--all")
+    assert "no telemetry of that time" in shell.works("telemetry", DEVICE)
+    assert "is known" in shell.fails("telemetry", "board-9")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--share", "centres"], "the embedded broker has no shared subscriptions"),
+        (["--share", "a/b", "--broker", "127.0.0.1:1"], "--share: expected up to 64 letters"),
+        (["--name", "#"], "--name: expected up to 64 letters"),
+    ],
+)
+def test_serving_in_a_group_needs_a_broker_and_names(shell, arguments, words):
+    assert words in shell.fails("serve", *arguments)
 
 
 def test_devices_as_a_table(filled):

@@ -251,6 +251,18 @@ def test_telemetry_leaves_its_hours_whatever_the_batches(store):
     assert not list(store.batches())
 
 
+def test_telemetry_that_comes_again_under_another_key_is_in_its_hours_once(store):
+    """A copied disk forks, and sends again what went by age here long ago."""
+    _, record = telemetry(1, 1_700_000_000.0, [1.0, 2.0])
+    store.ingest(wire.batch_of(record), NOW)
+    store.remove(Kind.TELEMETRY, NOW + 1)
+    store.ingest(wire.batch_of(record, epoch="epoch-2"), NOW + 2)
+    while store.remove(Kind.TELEMETRY, NOW + 3).arrivals:
+        pass
+    assert [hour.samples for hour in store.telemetry_hours(DEVICE)] == [2]
+    assert store.check().faults == ()
+
+
 @pytest.mark.parametrize("started_unix_s", [0.0, -1e308, 1e308])
 def test_telemetry_of_a_clock_that_was_never_set_goes_too(store, started_unix_s):
     ingest_telemetry(store, NOW, telemetry(1, started_unix_s, [1.0]))

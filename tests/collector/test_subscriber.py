@@ -129,10 +129,13 @@ class Gated:
         self.gate.set()
         self.reached = threading.Event()
         self.faults = faults or {}
+        self.breaks = threading.Event()  # every write fails
 
     def take(self, entries: Sequence[Entry], received_unix_s: float) -> list[Receipt | None]:
         self.reached.set()
         assert self.gate.wait(TIMEOUT_S)
+        if self.breaks.is_set():
+            raise StoreUnavailable("disk is full")
         for entry in entries:
             if isinstance(entry, Batch) and entry.items[0].seq in self.faults:
                 raise self.faults[entry.items[0].seq]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import sqlalchemy
 
 from agent.outbox import Outbox
 from tests.faults import journal
@@ -21,7 +22,7 @@ from tests.faults.board import NOT_DELIVERED, Orders, ready_line
 from tests.faults.journal import Told
 from tests.fixtures.broker import Mosquitto, find_mosquitto
 
-_READY_S = 30.0
+_READY_S = 120.0  # of a program that starts on a machine with other work
 _END_S = 20.0
 
 
@@ -56,6 +57,14 @@ class Program:
             self._process.kill()
             self._process.wait()
 
+    def freeze(self) -> None:
+        """Stop it as a host does that is paused; its connections stand."""
+        self.send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.send(signal.SIGCONT)
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""
         self.process.send_signal(number)
@@ -75,14 +84,23 @@ class Program:
 
 
 class Collector(Program):
-    """A collector on a database of its own."""
+    """A collector on a database of its own, or on the one at `url`; `flags` follow the others."""
 
-    def __init__(self, root: Path, directory: Path, port: int, name: str, program: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        directory: Path,
+        port: int,
+        name: str,
+        program: tuple[str, ...],
+        url: str | None = None,
+        flags: tuple[str, ...] = (),
+    ) -> None:
         self.path = directory / f"{name}.db"
-        self.url = f"sqlite:///{self.path}"
+        self.url = url or f"sqlite:///{self.path}"
         config = root / f"{name}.toml"
         config.write_text(f'name = "{name}"\n')
-        serve = ("serve", "--db", self.url, "--broker", f"127.0.0.1:{port}", "--config", str(config))
+        serve = ("serve", "--db", self.url, "--broker", f"127.0.0.1:{port}", "--config", str(config), *flags)
         super().__init__(root / f"{name}.log", *program, *serve)
 
     def start(self, wait: bool = True) -> None:
@@ -91,6 +109,13 @@ class Collector(Program):
         super().start()
         if wait:
             until(lambda: self.printed().count("collector ready") > before, _READY_S, self.printed)
+
+    def keys(self) -> int:
+        """How many rows its store has, cheaply."""
+        engine = sqlalchemy.create_engine(self.url, poolclass=sqlalchemy.NullPool)
+        with engine.connect() as connection:
+            count: int = connection.exec_driver_sql("SELECT count(*) FROM ledger").scalar_one()
+            return count
 
     def stored(self) -> Stored:
         """What its store holds."""
@@ -174,6 +199,12 @@ class Field:
         made = Collector(self.root, directory or self.root, port or self.broker.port, name, program)
         self._programs.append(made)
         made.start()
+        return made
+
+    def member(self, name: str, url: str, program: tuple[str, ...] = ("collector.app",)) -> Collector:
+        """One of the collectors that share what boards send; not started yet."""
+        made = Collector(self.root, self.root, self.broker.port, name, program, url, ("--share", "centres"))
+        self._programs.append(made)
         return made
 
     def board(self, name: str = "board-1", port: int | None = None, **where: Any) -> BoardProcess:

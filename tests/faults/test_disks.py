@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.field import BoardProcess, Field, account, finish, until
+from tests.faults.field import BoardProcess, Collector, Field, account, finish, until
 
 pytestmark = pytest.mark.broker
 
@@ -102,7 +102,8 @@ def test_a_collector_restored_from_a_backup_gets_the_rest_again(fleet: Field, tm
     collector, boards = fleet.collector(), fleet.boards(2)
     for board in boards:
         board.start(appends=None if boards_are == "sending" else 80, idles=boards_are == "idle")
-    time.sleep(draw.uniform(0.5, 1.2))
+    until(lambda: collector.keys() > 0, 60, collector.printed)
+    time.sleep(draw.uniform(0.1, 0.5))
     collector.end()
     backup = shutil.copy(collector.path, tmp_path / "backup")
     collector.start()
@@ -110,8 +111,8 @@ def test_a_collector_restored_from_a_backup_gets_the_rest_again(fleet: Field, tm
         if boards_are == "off":
             board.expect_delivered()
         elif boards_are == "idle":
-            until(lambda board=board: _is_idle(board), 30, board.printed)
-    time.sleep(1.0)
+            until(lambda board=board: _is_idle(board), 60, board.printed)
+    _expect_more(collector, rows=1 if boards_are == "sending" else 0)
     collector.kill()
     newer = len(collector.stored())
     for suffix in ("-wal", "-shm"):
@@ -128,6 +129,11 @@ def test_a_collector_restored_from_a_backup_gets_the_rest_again(fleet: Field, tm
     if boards_are != "off":
         finish(*boards)
     assert account(collector, *boards).faults() == []
+
+
+def _expect_more(collector: Collector, rows: int) -> None:
+    wanted = collector.keys() + rows
+    until(lambda: collector.keys() >= wanted, 60, collector.printed)
 
 
 def _is_idle(board: BoardProcess) -> bool:
