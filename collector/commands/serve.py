@@ -9,7 +9,8 @@ import signal
 import threading
 
 from collector import settings
-from collector.commands import broker, keeping
+from collector.commands import authority, broker, broker_config, keeping
+from collector.settings import Address, BrokerSettings
 from collector.store import open_store
 
 
@@ -21,22 +22,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve, and say in one line when boards are heard."""
-    from collector.broker import embedded_broker
     from collector.retention import Housekeeper
     from collector.subscriber import Subscriber
 
     logging.getLogger("collector").setLevel(logging.INFO)
     config = keeping.with_flags(broker.settings_of(args), args)
-    address = settings.address_of(config.broker)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     with contextlib.ExitStack() as stack:
+        address, proof = _broker(args, config.broker, stack)
         store = stack.enter_context(contextlib.closing(open_store(args.db, create=True)))
-        if address.embedded:
-            port = stack.enter_context(embedded_broker(address.host, address.port))
-            address = address._replace(port=port)
-        subscriber = Subscriber(address, config.broker, config.name or settings.default_name(), store)
+        subscriber = Subscriber(address, proof, config.name or settings.default_name(), store)
         subscriber.start()
         stack.callback(subscriber.stop)
         housekeeper = Housekeeper(store, config.retention)
@@ -48,3 +45,35 @@ def run(args: argparse.Namespace) -> int:
             print(f"collector ready: broker {address.host}:{address.port}, db {store.name}", flush=True)
         stopped.wait()
     return 0
+
+
+def _broker(
+    args: argparse.Namespace, chosen: BrokerSettings, stack: contextlib.ExitStack
+) -> tuple[Address, BrokerSettings]:
+    """Where the broker is and how to be let in; one of our own lives as long as `stack`."""
+    if chosen.address == settings.MANAGED:
+        return _managed(args, stack)
+    address, proof = broker.reached(args, chosen)
+    if address.embedded:
+        from collector.broker import embedded_broker
+
+        port = stack.enter_context(embedded_broker(address.host, address.port))
+        address = address._replace(port=port)
+    return address, proof
+
+
+def _managed(args: argparse.Namespace, stack: contextlib.ExitStack) -> tuple[Address, BrokerSettings]:
+    """A mosquitto, set up by defaults where nobody chose."""
+    from collector import managed, mosquitto
+    from collector.authority import Authority, plan_in
+
+    executable = managed.program(args.search_path)
+    ours = Authority(authority.folder_of(args))
+    if plan_in(ours.folder) is None:
+        ours.set_up(broker_config.default_plan(args.state))
+    plan = ours.plan()
+    child = managed.ManagedBroker(plan, mosquitto.write(plan, ours), executable)
+    child.start()
+    stack.callback(child.stop)
+    print(f"broker managed: boards reach it at {plan.address}; enroll each of them", flush=True)
+    return managed.reached(plan, ours)
