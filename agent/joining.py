@@ -12,6 +12,7 @@ A living daemon reads them again at its next connection.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 import stat
@@ -142,10 +143,8 @@ def _check_chain(bundle: Bundle, folder: Path) -> None:
 
 
 def _shake(side: ssl.SSLObject) -> None:
-    try:
+    with contextlib.suppress(ssl.SSLWantReadError):
         side.do_handshake()
-    except ssl.SSLWantReadError:
-        pass
 
 
 def _install(bundle: Bundle, state: Path) -> None:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from typing import NamedTuple
+
+from phasewatt import topics
+
+_SHARE = 8  # one board takes at most this part of the room, so that a flood drowns nobody else
+_LEAST_MESSAGES = 64  # a board that keeps to its window has 16 under way
+_LEAST_BYTES = 4 * 1024 * 1024
 
 
 class Message(NamedTuple):
@@ -21,6 +27,8 @@ class Inbox:
     def __init__(self, messages: int, max_bytes: int) -> None:
         self._messages = messages
         self._max_bytes = max_bytes
+        self._most_of_one = (max(_LEAST_MESSAGES, messages // _SHARE), max(_LEAST_BYTES, max_bytes // _SHARE))
+        self._of_one: tuple[Counter[str], Counter[str]] = (Counter(), Counter())  # messages and bytes, by sender
         self._waiting: deque[Message] = deque()
         self._bytes = 0
         self._open = True
@@ -35,8 +43,10 @@ class Inbox:
         with self._changed:
             if len(self._waiting) >= self._messages or self._bytes + len(message.payload) > self._max_bytes:
                 return False
+            if self._is_crowding(message):
+                return False
             self._waiting.append(message)
-            self._bytes += len(message.payload)
+            self._count(message, 1)
             self._changed.notify()
         return True
 
@@ -47,7 +57,8 @@ class Inbox:
             if not self._waiting and not self._open:
                 return None
             taken = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
-            self._bytes -= sum(len(message.payload) for message in taken)
+            for message in taken:
+                self._count(message, -1)
         return taken
 
     def close(self) -> None:
@@ -55,3 +66,23 @@ class Inbox:
         with self._changed:
             self._open = False
             self._changed.notify_all()
+
+    def _is_crowding(self, message: Message) -> bool:
+        """Whether its sender has its share of the room already."""
+        sender = sender_of(message.topic)
+        count, size = (held[sender] for held in self._of_one)
+        most, most_bytes = self._most_of_one
+        return count >= most or size + len(message.payload) > most_bytes
+
+    def _count(self, message: Message, sign: int) -> None:
+        sender, size = sender_of(message.topic), len(message.payload)
+        self._bytes += sign * size
+        for held, amount in zip(self._of_one, (1, size), strict=True):
+            held[sender] += sign * amount
+            if not held[sender]:
+                del held[sender]
+
+
+def sender_of(topic: str) -> str:
+    """Whose topic it is: the broker lets nobody else write there."""
+    return topic.removeprefix(f"{topics.ROOT}/").partition("/")[0]

@@ -20,7 +20,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.reasoncodes import ReasonCode
 
 from collector.client import RETRY_S, client_of
-from collector.inbox import Inbox, Message
+from collector.inbox import Inbox, Message, sender_of
 from collector.ingest import Ingest
 from collector.progress import Progress
 from collector.settings import Address, BrokerSettings
@@ -146,7 +146,10 @@ class Subscriber:
         if not self.inbox.put(Message(message.topic, payload, message.retain)):
             self.dropped += 1
             if self.dropped % QUEUED_MESSAGES == 1:
-                logger.warning("storing falls behind: %d messages left for their boards to send again", self.dropped)
+                logger.warning(
+                    "storing falls behind: %d messages left for their boards to send again, the last one of %s",
+                    *(self.dropped, sender_of(message.topic)),
+                )
 
     def _not_connected(self) -> None:
         reason = sys.exc_info()[1]  # paho calls this while it handles the failure, and tells nothing of it

@@ -7,10 +7,10 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
-from agent.checks import Finding, Subject
 from agent.broker_words import explained, of_tls
+from agent.checks import Finding, Subject
 from agent.checks.host import LOCKS, holder_of
 from agent.connection import Bell, BrokerSettings, Connection
 from agent.control import LOCK
@@ -71,6 +71,8 @@ def _first_word(secure: ssl.SSLSocket) -> str | None:
     try:
         return of_tls("EOF occurred") if secure.recv(1) == b"" else None
     except TimeoutError:
+        with suppress(OSError):
+            secure.unwrap()  # a farewell, so that the broker logs no fault
         return None
 
 

@@ -8,8 +8,9 @@ import time
 
 import msgspec
 
-from collector import presence
-from collector.commands import table
+from collector import enrolled, presence
+from collector.commands import authority, table
+from collector.enrolled import Enrolled
 from collector.store import DeviceRow, open_store
 from collector.stored import BatchClock, EpochCount, Life
 
@@ -70,6 +71,7 @@ class Device(msgspec.Struct, frozen=True):
     silent_since_unix_s: float | None
     contenders: list[Contender]
     clock: Clock | None
+    certificate_ends_unix_s: float | None  # of the newest that holds; None: it has none from here
     epochs: list[Outbox]
     remarks: list[str]
 
@@ -82,13 +84,15 @@ class Devices(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """No option of its own."""
+    """Who was enrolled, beside what came."""
+    authority.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print all boards."""
+    known = enrolled.load(authority.folder_of(args))
     with contextlib.closing(open_store(args.db)) as store:
-        devices = [_device(row, time.time()) for row in store.devices()]
+        devices = [_device(row, known, time.time()) for row in store.devices()]
     if args.json:
         print(msgspec.json.format(msgspec.json.encode(Devices(devices=devices))).decode())
     else:
@@ -105,8 +109,10 @@ def outbox_of(count: EpochCount) -> Outbox:
     return Outbox(**fields)
 
 
-def _device(row: DeviceRow, now_unix_s: float) -> Device:
+def _device(row: DeviceRow, known: Enrolled, now_unix_s: float) -> Device:
     status = row.status
+    given = known.current(row.device, now_unix_s)
+    way_in = enrolled.remark(known, row.device, now_unix_s, table.when)
     return Device(
         device=row.device,
         model=row.facts.model if row.facts else None,
@@ -125,8 +131,9 @@ def _device(row: DeviceRow, now_unix_s: float) -> Device:
         silent_since_unix_s=presence.silent_since_unix_s(row, now_unix_s),
         contenders=[_contender(life) for life in presence.contenders(row, now_unix_s)],
         clock=None if row.clock is None else _clock(row.clock),
+        certificate_ends_unix_s=None if given is None else given.expires_unix_s,
         epochs=[outbox_of(count) for count in row.epochs],
-        remarks=list(presence.remarks(row, now_unix_s, table.when)),
+        remarks=[*presence.remarks(row, now_unix_s, table.when), *([] if way_in is None else [way_in])],
     )
 
 
