@@ -21,7 +21,7 @@ GROUP_BYTES = 16 * 1024 * 1024  # of one transaction, inflated: what one takes i
 GROUP_S = 0.02  # of reading before a commit: what the first of a group waits for the others
 FAILURES_IN_A_ROW = 2  # from here on it is the store that fails, not a message
 
-_TOLD_AGAIN_S = 1.0  # of one board: what it sends must not fill the log
+_TOLD_S, _TOLD = 60.0, 10  # lines about one board: what it sends must not fill the log
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Ingest:
         self._store = store
         self._clock = clock
         self._stopwatch = stopwatch
-        self._repeats = Repeats(_TOLD_AGAIN_S)
+        self._repeats = Repeats(_TOLD_S, _TOLD)
 
     def take(self, topic: str, payload: bytes) -> Receipt | None:
         """Store one message, and give the receipt that its board is owed, if any.
