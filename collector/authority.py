@@ -155,9 +155,9 @@ class Authority:
         """Who has what."""
         return enrolled.load(self.folder)
 
-    def revoked(self) -> bytes:
-        """The list for the broker."""
-        return issuing.revoked(self.boards, self.enrolled().revoked_serials(), self._clock())
+    def revoked(self, also: frozenset[str] = frozenset()) -> bytes:
+        """The list for the broker: what was revoked, and what boards of `also` have."""
+        return issuing.revoked(self.boards, self.enrolled().revoked_serials(also), self._clock())
 
     def path_of(self, name: str) -> Path:
         """A file of the folder."""

@@ -9,7 +9,9 @@ from typing import NamedTuple
 from collector.repeats import Repeats
 
 _STAMP = re.compile(r"(?:\d+|[0-9T:-]{19}): ")
-_CHATTER = re.compile(r"(?:Received|Sending) [A-Z]+ |No will message|Will message|\t|\S+ [0-2] phasewatt/|Saving ")
+# Whole lines on every message, cut out of what was read before anything else looks at it: there may be very many.
+_EVERY = rb"(?:Received|Sending) [A-Z]+ |No will message|Will message|\t|\S+ [0-2] phasewatt/|Saving "
+CHATTER = re.compile(rb"^(?:\d+|[0-9T:-]{19}): (?:" + _EVERY + rb")[^\n]*\n", re.MULTILINE)
 _DENIED = re.compile(r"(Denied [A-Z]+ from \S+)( .*)?")
 _REFUSALS = re.compile(
     r"oversize|OpenSSL Error|failed: error:|not authori[sz]ed|already connected|being dropped|exceeded"
@@ -34,7 +36,7 @@ class BrokerLog:
     def heard(self, line: str, now_s: float) -> Said | None:
         """What to say of a line; None: nothing."""
         text = _STAMP.sub("", line.rstrip(), count=1)
-        if not text or _CHATTER.match(text):
+        if not text:
             return None
         denied = _DENIED.match(text)
         if denied is None and not _REFUSALS.search(text):

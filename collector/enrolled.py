@@ -55,10 +55,14 @@ class Enrolled(Record, frozen=True):
         )
         return Enrolled(boards={**self.boards, device: ended})
 
-    def revoked_serials(self) -> list[int]:
-        """Of all certificates that were revoked."""
-        issued = (each for given in self.boards.values() for each in given)
-        return [int(each.serial, 16) for each in issued if each.revoked_unix_s is not None and each.serial is not None]
+    def revoked_serials(self, also: frozenset[str]) -> list[int]:
+        """Of all certificates that were revoked, and all of the boards in `also`."""
+        return [
+            int(each.serial, 16)
+            for device, given in self.boards.items()
+            for each in given
+            if each.serial is not None and (each.revoked_unix_s is not None or device in also)
+        ]
 
     def passwords(self) -> Iterator[tuple[str, str]]:
         """Boards with the hash of their newest password."""

@@ -1,4 +1,4 @@
-"""Ends a board's living session: a broker looks at certificates and passwords only when a client connects.
+"""Ends a board's living session: when it was revoked, which a broker sees at a connection alone, or when it floods.
 
 The centre may take any client id, and a client id is of one session at a time.
 """
@@ -10,10 +10,28 @@ import time
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from collector import managed, mosquitto
+from collector.authority import Authority, Plan
 from collector.client import let_in
 from collector.settings import Address, BrokerSettings
 
 _PATIENCE_S = 5.0
+
+
+class ShutOut:
+    """Keeps boards that flood off a broker of our own, until its files are written anew."""
+
+    def __init__(self, plan: Plan, authority: Authority) -> None:
+        self._plan = plan
+        self._authority = authority
+        self._devices: set[str] = set()
+
+    def __call__(self, device: str) -> None:
+        """Shut out one more."""
+        self._devices.add(device)
+        mosquitto.write_who(self._plan, self._authority, shut_out=frozenset(self._devices))
+        if mosquitto.tell(self._plan):
+            evict(device, *managed.reached(self._plan, self._authority))
 
 
 def evict(device: str, address: Address, broker: BrokerSettings) -> bool:

@@ -12,11 +12,13 @@ import subprocess
 import threading
 import time
 from collections import deque
+from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 from collector import mosquitto
 from collector.authority import Authority, Plan
-from collector.broker_log import BrokerLog
+from collector.broker_log import CHATTER, BrokerLog
 from collector.settings import LOOPBACK, Address, BrokerSettings
 from phasewatt.errors import ConfigInvalid
 
@@ -25,7 +27,8 @@ _STOP_TIMEOUT_S = 10.0
 _AGAIN_S = (1.0, 60.0)  # after it ended by itself
 _STEADY_S = 60.0  # one that lived so long did not fail at its start
 _LAST_LINES = 20
-_READY = " running\n"  # ends the line by which it says that it listens
+_CHUNK_BYTES = 256 * 1024
+_READY = " running"  # ends the line by which it says that it listens
 _PLACES = "/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin"  # often outside of a user's PATH
 
 logger = logging.getLogger(__name__)
@@ -56,6 +59,11 @@ def reached(plan: Plan, authority: Authority) -> tuple[Address, BrokerSettings]:
     )
 
 
+class _Child(NamedTuple):
+    process: subprocess.Popen[bytes]
+    said: int  # the descriptor of what it says
+
+
 class ManagedBroker:
     """The child; `start` returns once it accepts connections.
 
@@ -69,7 +77,7 @@ class ManagedBroker:
         self._stopping = threading.Event()
         self._running = threading.Event()  # by its own word
         self._last: deque[str] = deque(maxlen=_LAST_LINES)
-        self._process: subprocess.Popen[str] | None = None
+        self._child: _Child | None = None
         self._thread = threading.Thread(target=self._watch, name="broker", daemon=True)
 
     def start(self) -> None:
@@ -77,19 +85,19 @@ class ManagedBroker:
         _end_orphan(self._plan)
         for port in (self._plan.port, self._plan.centre_port):
             _check_free(self._plan.bind, port)
-        self._process = self._spawned()
+        self._child = child = self._spawned()
         self._thread.start()
         deadline_s = time.monotonic() + _START_TIMEOUT_S
         while not self._running.wait(0.02):
-            if self._process.poll() is not None or time.monotonic() > deadline_s:
+            if child.process.poll() is not None or time.monotonic() > deadline_s:
                 self.stop()
                 raise ConfigInvalid(f"broker managed: mosquitto did not start: {self._why()}")
 
     def stop(self) -> None:
         """End it."""
         self._stopping.set()
-        process = self._process
-        if process is not None and process.poll() is None:
+        if self._child is not None and self._child.process.poll() is None:
+            process = self._child.process
             process.terminate()
             try:
                 process.wait(_STOP_TIMEOUT_S)
@@ -97,22 +105,30 @@ class ManagedBroker:
                 process.kill()
         self._thread.join(_STOP_TIMEOUT_S)
 
-    def _spawned(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self._command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,  # Ctrl-C is for the collector, which says goodbye over it first
-        )
+    def _spawned(self) -> _Child:
+        ours, theirs = os.pipe()
+        # It says something of every message. When nobody keeps up with that, lines must be lost, and it must not wait.
+        os.set_blocking(theirs, False)
+        try:
+            process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=theirs,
+                start_new_session=True,  # Ctrl-C is for the collector, which says goodbye over it first
+            )
+        except OSError:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+        return _Child(process, ours)
 
     def _watch(self) -> None:
         pause_s = _AGAIN_S[0]
-        while self._process is not None:
+        while self._child is not None:
             began_s = time.monotonic()
-            self._listen(self._process)
+            self._listen(self._child)
             if self._stopping.is_set():
                 return
             if time.monotonic() - began_s > _STEADY_S:
@@ -121,19 +137,25 @@ class ManagedBroker:
             if self._stopping.wait(pause_s):
                 return
             pause_s = min(2 * pause_s, _AGAIN_S[1])
-            self._process = self._spawned()
+            self._child = self._spawned()
 
-    def _listen(self, process: subprocess.Popen[str]) -> None:
-        log = BrokerLog()
-        assert process.stderr is not None
-        with process.stderr as lines:
-            for line in lines:
-                self._last.append(line.strip())
-                if line.endswith(_READY):
-                    self._running.set()
-                if (said := log.heard(line, time.monotonic())) is not None:
-                    logger.log(said.level, "mosquitto: %s", said.text)
-        process.wait()
+    def _listen(self, child: _Child) -> None:
+        log, rest = BrokerLog(), b""
+        with closing(os.fdopen(child.said, "rb", buffering=0)) as pipe:
+            while chunk := pipe.read(_CHUNK_BYTES):
+                *lines, rest = CHATTER.sub(b"", rest + chunk).split(b"\n")
+                for line in lines:
+                    self._heard(line.decode("utf-8", "replace"), log)
+        child.process.wait()
+
+    def _heard(self, line: str, log: BrokerLog) -> None:
+        if not line:
+            return
+        self._last.append(line)
+        if line.endswith(_READY):
+            self._running.set()
+        if (said := log.heard(line, time.monotonic())) is not None:
+            logger.log(said.level, "mosquitto: %s", said.text)
 
     def _why(self) -> str:
         errors = [line.partition(": ")[2] for line in self._last if "Error" in line]

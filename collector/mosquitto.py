@@ -51,16 +51,18 @@ def write(plan: Plan, authority: Authority) -> Path:
     return config
 
 
-def write_who(plan: Plan, authority: Authority) -> None:
-    """The files that change when a board is enrolled or revoked.
+def write_who(plan: Plan, authority: Authority, shut_out: frozenset[str] = frozenset()) -> None:
+    """The files that change when a board is enrolled or revoked; those `shut_out` are as if they were revoked.
 
     Raises:
         ConfigInvalid: the folder cannot be written.
     """
     folder = Path(plan.folder)
-    private_file.write(folder / "revoked.pem", authority.revoked(), private_file.SHOWN)
+    private_file.write(folder / "revoked.pem", authority.revoked(shut_out), private_file.SHOWN)
     if plan.by_password:
-        lines = [f"{device}:{hashed}\n" for device, hashed in authority.enrolled().passwords()]
+        lines = [
+            f"{device}:{hashed}\n" for device, hashed in authority.enrolled().passwords() if device not in shut_out
+        ]
         private_file.write(folder / "passwords", "".join(lines).encode())
 
 

@@ -7,11 +7,14 @@ import contextlib
 import logging
 import signal
 import threading
+from collections.abc import Callable
 
 from collector import settings
 from collector.commands import authority, broker, broker_config, keeping
 from collector.settings import Address, BrokerSettings
 from collector.store import open_store
+
+_Broker = tuple[Address, BrokerSettings, Callable[[str], object] | None]  # the last shuts out a board that floods
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,9 +34,10 @@ def run(args: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     with contextlib.ExitStack() as stack:
-        address, proof = _broker(args, config.broker, stack)
+        address, proof, shut_out = _broker(args, config.broker, stack)
         store = stack.enter_context(contextlib.closing(open_store(args.db, create=True)))
-        subscriber = Subscriber(address, proof, config.name or settings.default_name(), store)
+        name = config.name or settings.default_name()
+        subscriber = Subscriber(address, proof, name, store, shut_out=shut_out)
         subscriber.start()
         stack.callback(subscriber.stop)
         housekeeper = Housekeeper(store, config.retention)
@@ -47,9 +51,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _broker(
-    args: argparse.Namespace, chosen: BrokerSettings, stack: contextlib.ExitStack
-) -> tuple[Address, BrokerSettings]:
+def _broker(args: argparse.Namespace, chosen: BrokerSettings, stack: contextlib.ExitStack) -> _Broker:
     """Where the broker is and how to be let in; one of our own lives as long as `stack`."""
     if chosen.address == settings.MANAGED:
         return _managed(args, stack)
@@ -59,13 +61,14 @@ def _broker(
 
         port = stack.enter_context(embedded_broker(address.host, address.port))
         address = address._replace(port=port)
-    return address, proof
+    return address, proof, None
 
 
-def _managed(args: argparse.Namespace, stack: contextlib.ExitStack) -> tuple[Address, BrokerSettings]:
+def _managed(args: argparse.Namespace, stack: contextlib.ExitStack) -> _Broker:
     """A mosquitto, set up by defaults where nobody chose."""
     from collector import managed, mosquitto
     from collector.authority import Authority, plan_in
+    from collector.eviction import ShutOut
 
     executable = managed.program(args.search_path)
     ours = Authority(authority.folder_of(args))
@@ -76,4 +79,4 @@ def _managed(args: argparse.Namespace, stack: contextlib.ExitStack) -> tuple[Add
     child.start()
     stack.callback(child.stop)
     print(f"broker managed: boards reach it at {plan.address}; enroll each of them", flush=True)
-    return managed.reached(plan, ours)
+    return *managed.reached(plan, ours), ShutOut(plan, ours)
