@@ -120,7 +120,7 @@ class Authority:
             ConfigInvalid: not a board's name, or it has one that holds and `renew` was not asked for.
         """
         plan, now_unix_s = self.plan(), self._clock()
-        _check_name(device)
+        check_name(device)
         with self._alone():
             known = enrolled.load(self.folder)
             _check_standing(known, device, now_unix_s, renew)
@@ -242,7 +242,8 @@ def check_private(folder: Path) -> None:
         raise ConfigInvalid(f"{folder}: others may look into this folder of keys (mode {mode:o}); chmod 700 {folder}")
 
 
-def _check_name(device: str) -> None:
+def check_name(device: str) -> None:
+    """Raise ConfigInvalid where no board can be named so."""
     try:
         msgspec.convert(device, Identifier)
     except msgspec.ValidationError as error:

@@ -24,6 +24,7 @@ from phasewatt.errors import ConfigInvalid
 
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 10.0
+_ASKED_AGAIN_S = 0.5
 _AGAIN_S = (1.0, 60.0)  # after it ended by itself
 _STEADY_S = 60.0  # one that lived so long did not fail at its start
 _LAST_LINES = 20
@@ -96,13 +97,8 @@ class ManagedBroker:
     def stop(self) -> None:
         """End it."""
         self._stopping.set()
-        if self._child is not None and self._child.process.poll() is None:
-            process = self._child.process
-            process.terminate()
-            try:
-                process.wait(_STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        if self._child is not None:
+            _end(self._child.process)
         self._thread.join(_STOP_TIMEOUT_S)
 
     def _spawned(self) -> _Child:
@@ -129,7 +125,7 @@ class ManagedBroker:
         while self._child is not None:
             began_s = time.monotonic()
             self._listen(self._child)
-            if self._stopping.is_set():
+            if self._stopping.is_set() or not self._running.is_set():  # `start` tells of one that never came up
                 return
             if time.monotonic() - began_s > _STEADY_S:
                 pause_s = _AGAIN_S[0]
@@ -158,8 +154,21 @@ class ManagedBroker:
             logger.log(said.level, "mosquitto: %s", said.text)
 
     def _why(self) -> str:
-        errors = [line.partition(": ")[2] for line in self._last if "Error" in line]
-        return errors[-1] if errors else (self._last[-1] if self._last else "it said nothing")
+        said = [line.partition(": ")[2] for line in self._last]
+        errors = [line for line in said if line.startswith("Error: ")]
+        return (errors or said or ["it said nothing"])[-1]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End it, asking more than once: mosquitto forgets a signal that comes just before its loop begins."""
+    deadline_s = time.monotonic() + _STOP_TIMEOUT_S
+    while process.poll() is None and time.monotonic() < deadline_s:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_ASKED_AGAIN_S)
+    if process.poll() is None:
+        process.kill()
+        process.wait()
 
 
 def _end_orphan(plan: Plan) -> None:

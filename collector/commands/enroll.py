@@ -46,10 +46,11 @@ def _check(args: argparse.Namespace) -> None:
 
 def _enroll(ours: Authority, args: argparse.Namespace) -> int:
     from collector import mosquitto, private_file
-    from collector.authority import BOARD_DAYS
+    from collector.authority import BOARD_DAYS, check_name
     from phasewatt import bundle, certificate
 
     plan = ours.plan()
+    check_name(args.device)
     out: Path = args.out or Path(f"{args.device}.bundle")
     if not os.access(out.parent, os.W_OK):
         raise ConfigInvalid(f"{out}: cannot be written; choose another file with --out")

@@ -284,7 +284,9 @@ def flood(fleet: Fleet, topic: str) -> Iterator[list[int]]:
     """Messages of QoS 0, which nothing holds back, over one connection after the other; how many, as they go."""
     name, body = topic.encode(), b"nonsense"
     packet = bytes([0x30, 2 + len(name) + len(body), 0, len(name)]) + name + body
-    connect = bytes([0x10, 12 + len(FLOODER), 0, 4]) + b"MQTT" + bytes([4, 2, 0, 60, 0, len(FLOODER)]) + FLOODER.encode()
+    connect = (
+        bytes([0x10, 12 + len(FLOODER), 0, 4]) + b"MQTT" + bytes([4, 2, 0, 60, 0, len(FLOODER)]) + FLOODER.encode()
+    )
     tls = fleet.tls(FLOODER)
     context = ssl.create_default_context(cafile=tls["ca_certs"])
     context.load_cert_chain(tls["certfile"])
