@@ -1,4 +1,4 @@
-"""The way of docs/enrolment.md, as its own processes: set up, serve, enroll, join, run, revoke."""
+"""The way of docs/enrolment.md, as its own processes: set up, serve, enroll, join, serve there, revoke."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ import pytest
 from tests.fixtures.broker import find_mosquitto, free_port
 
 pytestmark = pytest.mark.broker
-FAKE = ("--engine", "fake", "--prompt-tokens", "8", "--output-tokens", "8", "--meter", "none")
 
 
-def test_from_nothing_to_a_delivered_trial_and_out_again(fleet: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_from_nothing_to_a_board_that_is_in_and_out_again(fleet: Any, tmp_path: Path, monkeypatch: Any) -> None:
     find_mosquitto()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     ports = ("--port", str(free_port()), "--centre-port", str(free_port()))
@@ -31,21 +30,16 @@ def test_from_nothing_to_a_delivered_trial_and_out_again(fleet: Any, tmp_path: P
     _ok(fleet, "enroll", "orin-1", "--out", str(bundle))
     joined = fleet.agent("join", str(bundle))
     assert joined.returncode == 0, joined.stderr
-    done = fleet.agent("run", "smoke", *FAKE)
-    assert done.returncode == 0, done.stderr
-    assert "all records are in the collector's store" in done.stderr
-    assert {trial["device"] for trial in fleet.trials()} == {"orin-1"}
+    daemon = fleet.daemon("board", "--meter", "none")
+    assert _until(lambda: _presence(fleet) == {"orin-1": "online"})
 
-    doctor = {each["question"]: each for each in json.loads(fleet.agent("doctor", "--json").stdout)["findings"]}
-    assert doctor["identity"]["ok"] and doctor["broker"]["ok"]
     pid = int((tmp_path / "state" / "phasewatt" / "broker" / "mosquitto.pid").read_text())
     os.kill(pid, signal.SIGKILL)  # the collector starts another one
     assert _until(lambda: _living_broker(tmp_path) not in {None, pid})
 
     _ok(fleet, "enroll", "orin-1", "--revoke")
-    late = fleet.agent("run", "smoke", *FAKE, "--fresh", "--wait-s", "2")
-    assert late.returncode == 1
-    assert "the broker refuses this board's certificate: it was revoked" in late.stderr or "hung up" in late.stderr
+    assert _until(lambda: _presence(fleet) == {"orin-1": "offline"})
+    assert daemon.end() == 0
     assert collector.end() == 0
     assert _living_broker(tmp_path) is None
 
@@ -66,6 +60,11 @@ def test_a_collector_without_mosquitto_says_what_to_install(tmp_path: Path) -> N
 def _ok(fleet: Any, command: str, *arguments: str) -> None:
     done = fleet.collect(command, *arguments)
     assert done.returncode == 0, done.stderr
+
+
+def _presence(fleet: Any) -> dict[str, str]:
+    done = fleet.collect("devices", "--json")
+    return {device["device"]: device["presence"] for device in json.loads(done.stdout)["devices"]}
 
 
 def _living_broker(tmp_path: Path) -> int | None:
