@@ -117,8 +117,9 @@ def test_a_replayed_batch_is_stored_once(fleet: Fleet, thief: Client) -> None:
 @pytest.mark.parametrize("topic", [topics.receipt(GOOD), topics.watch(GOOD), f"{topics.ROOT}/{GOOD}/job/notify"])
 def test_a_forged_word_of_the_centre_reaches_no_board(fleet: Fleet, thief: Client, topic: str) -> None:
     """A receipt, for which a board would forget what it holds; a job; a wish to watch."""
-    listener, centre = fleet.client(GOOD), fleet.centre().open()
-    fleet.enroll("listener") if not (fleet.root / "listener").exists() else None
+    centre = fleet.centre().open()
+    if not (fleet.root / "listener").exists():
+        fleet.enroll("listener")
     listener = fleet.client("listener").open()
     topic = topic.replace(GOOD, "listener")
     listener.subscribe(topic)
