@@ -44,6 +44,7 @@ EXTRAS = {
         "amqtt>=0.12,<0.13",
         "cronsim>=2.7,<3",
         "tzdata",
+        "cryptography>=43",
         "matplotlib>=3.8,<4",
         "jinja2>=3.1,<4",
         "numpy>=1.26,<3",
@@ -51,7 +52,6 @@ EXTRAS = {
     "postgres": ["psycopg[binary]>=3.2,<4"],
     "dev": [
         "build>=1.2,<2",
-        "cryptography>=43",
         "hypothesis>=6.100,<7",
         "mypy>=1.15,<3",
         "pytest>=8.2,<10",

@@ -30,6 +30,7 @@ COMMANDS = {
     "doctor": Command("agent.commands.doctor", "say what this host can measure, and what stops it"),
     "run": Command("agent.commands.run", "measure a suite now, or hand it to the daemon that lives here"),
     "serve": Command("agent.commands.serve", "run as a daemon: telemetry, delivery, and suites on demand"),
+    "join": Command("agent.commands.join", "install the bundle that lets this board in at its broker"),
     "meters": Command("agent.commands.meters", "show the power sensors of this host; find out how they behave"),
     "simulate": Command("agent.commands.simulate", "play a Jetson in a folder, for trying things out without one"),
     "suites": Command("agent.commands.suites", "list the suites, or show what one would do here"),

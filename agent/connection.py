@@ -26,7 +26,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.broker_traits import V5, V311, BrokerTraits
-from agent.broker_words import explained, in_words
+from agent.broker_words import explained, in_words, of_tls
 from phasewatt import topics
 from phasewatt.records import Label, Positive, Record
 
@@ -137,6 +137,7 @@ class Connection:
         self._try = _Try(self._traits.version(), only_asks=not self._traits.is_known and will is not None)
         self._next_try: _Try | None = None
         self._next_try_s = float("inf")
+        self._tls_failure: str | None = None  # in words
         self._client = self._made()
 
     def _made(self) -> paho.Client:
@@ -157,6 +158,7 @@ class Connection:
         client.on_publish = self._on_publish
         client.on_message = self._on_message
         client.on_disconnect = self._on_disconnect
+        client.on_log = self._on_log
         return client
 
     def open(self) -> None:
@@ -241,6 +243,7 @@ class Connection:
             sock.close()
         # The client holds descriptors, and would live on in a circle with this connection.
         client.on_connect = client.on_subscribe = client.on_publish = client.on_message = client.on_disconnect = None
+        client.on_log = None
 
     def _begin_again(self, by: _Try) -> None:
         logger.debug("%s: asking again, MQTT version %d", self._settings, by.version)
@@ -302,4 +305,9 @@ class Connection:
         if self._try.version is V5 and not self.accepted and self.ended is None:
             self._next_try = _Try(V311)  # it hung up on a CONNECT that it may not have understood
         else:
-            self.end(f"the connection was lost ({in_words(reason, properties)})")
+            self.end(self._tls_failure or f"the connection was lost ({in_words(reason, properties)})")
+
+    def _on_log(self, _client: Any, _userdata: Any, _level: Any, message: str) -> None:
+        """Keep what TLS said: a broker refuses a certificate after the handshake, and paho tells of it here alone."""
+        if message.startswith("failed to receive on socket"):
+            self._tls_failure = of_tls(message) or self._tls_failure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 
-from agent.checks import Check, Finding, Subject, board, delivery, host, power, software
+from agent.checks import Check, Finding, Subject, board, delivery, host, identity, power, software
 from agent.orders import Described, Resolve
 from agent.stopping import Stop
 from agent.worker_process import WorkerProcess
@@ -33,6 +33,7 @@ CHECKS: Mapping[str, Check] = {
     "state": host.state,
     "clock": host.clock,
     "alone": host.alone,
+    "identity": identity.identity,
     "broker": delivery.broker,
 }
 

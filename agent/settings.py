@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated
@@ -11,13 +12,15 @@ from msgspec import Meta, Struct
 
 from agent.connection import BrokerSettings, Tls
 from agent.job_rules import JobRules
-from phasewatt import settings
+from phasewatt import privacy, settings
 from phasewatt.errors import ConfigInvalid
 from phasewatt.hosts import BoardLabel
 from phasewatt.records import Identifier
 
 FILE = "agent.toml"
+JOINED = "joined.toml"  # of the same form, written by `join`
 _FILES = ("ca_file", "cert_file", "key_file", "password_file")
+_SECRET_FILES = ("key_file", "password_file")
 _ADDRESS = re.compile(r"(?P<host>[^:\[\]]+|\[[0-9a-fA-F:.]+\]):(?P<port>[0-9]{1,5})")
 
 
@@ -55,13 +58,33 @@ def load(path: Path, must_exist: bool) -> Settings:
         ConfigInvalid: the file cannot be read, or a key or value in it is wrong.
     """
     try:
-        return checked(settings.parse(path.read_text(encoding="utf-8"), Settings, origin=str(path)))
+        content = path.read_text(encoding="utf-8")
+        if (complaint := privacy.complaint_of_settings(str(path), path.stat().st_mode)) is not None:
+            raise ConfigInvalid(complaint)
+        return checked(settings.parse(content, Settings, origin=str(path)))
     except FileNotFoundError as error:
         if must_exist:
             raise ConfigInvalid(f"settings: no file {path}") from error
         return Settings()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigInvalid(f"settings: cannot read {path}: {error}") from error
+
+
+def with_joined(found: Settings, state: Path) -> Settings:
+    """`found`, with what `join` installed where it names no broker itself.
+
+    Raises:
+        ConfigInvalid: what was installed is of another device.
+    """
+    joined = load(state / JOINED, must_exist=False)
+    if found.broker.address is not None or joined.broker.address is None:
+        return found
+    if found.device not in {None, joined.device}:
+        raise ConfigInvalid(
+            f"device: this board joined as {joined.device}, and is named {found.device}: "
+            f"leave the name out, or join with a bundle of {found.device}"
+        )
+    return msgspec.structs.replace(found, device=joined.device, broker=joined.broker)
 
 
 def checked(found: Settings) -> Settings:
@@ -80,7 +103,8 @@ def broker_of(broker: Broker) -> BrokerSettings | None:
     """Where and as whom to connect; None: no broker is named.
 
     Raises:
-        ConfigInvalid: an address of another form, a file that cannot be read, or an option without its fellow.
+        ConfigInvalid: an address of another form, a file that cannot be read or that others can, an option without
+            its fellow, or a broker on another host that would ask nobody who they are.
     """
     if broker.address is None:
         return None
@@ -88,14 +112,13 @@ def broker_of(broker: Broker) -> BrokerSettings | None:
     if match is None or not 1 <= int(match["port"]) <= 65535:
         raise ConfigInvalid(f"broker.address: expected HOST:PORT, got {broker.address!r}")
     for name in _FILES:
-        file = getattr(broker, name)
-        if file is not None and not Path(file).is_file():
-            raise ConfigInvalid(f"broker.{name}: expected a file, got {file!r}")
+        _check_file(name, getattr(broker, name))
     for name, fellow in (("cert_file", "key_file"), ("key_file", "cert_file"), ("cert_file", "ca_file")):
         if getattr(broker, name) is not None and getattr(broker, fellow) is None:
             raise ConfigInvalid(f"broker.{fellow}: expected beside broker.{name}")
     if broker.password_file is not None and broker.username is None:
         raise ConfigInvalid("broker.username: expected beside broker.password_file")
+    _check_proof(match["host"].strip("[]"), broker)
     return BrokerSettings(
         host=match["host"].strip("[]"),
         port=int(match["port"]),
@@ -103,6 +126,40 @@ def broker_of(broker: Broker) -> BrokerSettings | None:
         username=broker.username,
         password=_secret(broker.password_file),
     )
+
+
+def _check_file(name: str, file: str | None) -> None:
+    if file is None:
+        return
+    if not Path(file).is_file():
+        raise ConfigInvalid(f"broker.{name}: expected a file, got {file!r}")
+    if name in _SECRET_FILES:
+        complaint = privacy.complaint_of_secret(f"broker.{name}", file, Path(file).stat().st_mode)
+        if complaint is not None:
+            raise ConfigInvalid(complaint)
+
+
+def _check_proof(host: str, broker: Broker) -> None:
+    """Over a network, TLS and a proof of who this is: a broker without them lets in anybody, and shows them all."""
+    if _is_loopback(host):
+        return
+    remedy = "phasewatt-collector enroll writes a bundle with all of it, and phasewatt-agent join installs it"
+    if broker.ca_file is None:
+        raise ConfigInvalid(
+            f"broker.ca_file: expected, since {host} is not this host and all would be sent in plain text; {remedy}"
+        )
+    if broker.cert_file is None and broker.username is None:
+        raise ConfigInvalid(
+            f"broker.cert_file or broker.username: expected, since {host} is not this host and would not know "
+            f"who this is; {remedy}"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _tls(broker: Broker) -> Tls | None:

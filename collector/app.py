@@ -30,6 +30,8 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "serve": Command("collector.commands.serve", "receive what boards send, until stopped"),
+    "enroll": Command("collector.commands.enroll", "let a board in, renew what it has, or shut it out"),
+    "broker-config": Command("collector.commands.broker_config", "configure a mosquitto that keeps boards apart"),
     "watch": Command("collector.commands.watch", "show what boards sample, as it happens", json=True),
     "devices": Command("collector.commands.devices", "list the boards and how they are", json=True),
     "trials": Command("collector.commands.trials", "list the trials", json=True),
@@ -55,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         args = _parsed(arguments)
-        args.db = args.db or _default_db(os.environ.get("XDG_STATE_HOME"))
+        args.state = _state(os.environ.get("XDG_STATE_HOME"))
+        args.search_path = os.environ.get("PATH", os.defpath)  # where programs are looked for
+        args.db = args.db or _default_db(args.state)
         code: int = importlib.import_module(COMMANDS[args.command].module).run(args)
         sys.stdout.flush()
         return code
@@ -112,8 +116,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _default_db(state_home: str | None) -> str:
-    directory = Path(state_home or Path.home() / ".local" / "state") / "phasewatt"
+def _state(state_home: str | None) -> Path:
+    return Path(state_home or Path.home() / ".local" / "state") / "phasewatt"
+
+
+def _default_db(directory: Path) -> str:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import os
 import socket
@@ -18,6 +17,7 @@ from concurrent.futures import Future
 from amqtt.broker import Broker
 from amqtt.errors import BrokerError
 
+from collector.settings import is_loopback
 from phasewatt.errors import ConfigInvalid
 
 _START_TIMEOUT_S = 30
@@ -41,10 +41,10 @@ def embedded_broker(host: str, port: int) -> Iterator[int]:
     Raises:
         ConfigInvalid: `host` is not loopback, or the port is taken.
     """
-    if not _is_loopback(host):
+    if not is_loopback(host):
         raise ConfigInvalid(
             f"embedded broker on {host}: it lets everybody in, so it listens on loopback only; "
-            "to be reached by other hosts, run mosquitto and give its HOST:PORT"
+            "to be reached by other hosts, serve --broker managed, or run mosquitto and give its HOST:PORT"
         )
     # Tried first, because amqtt tells neither which port it chose nor why it got none.
     port = _free_port(host, port)
@@ -78,13 +78,6 @@ async def _serve(host: str, port: int, listening: Future[Callable[[], object]]) 
     listening.set_result(lambda: loop.call_soon_threadsafe(stopped.set))
     await stopped.wait()
     await broker.shutdown()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _free_port(host: str, port: int) -> int:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from collector.conditions import printable
 from collector.inbox import Message
+from collector.repeats import Repeats
 from collector.store import Aside, Entry, Spoken, Store
 from phasewatt import codec, topics
 from phasewatt.errors import RecordRejected, StoreUnavailable
@@ -19,6 +20,8 @@ MAX_ITEMS = 10_000  # of one batch: what its receipt may have to name one by one
 GROUP_BYTES = 16 * 1024 * 1024  # of one transaction, inflated: what one takes in memory besides the last message
 GROUP_S = 0.02  # of reading before a commit: what the first of a group waits for the others
 FAILURES_IN_A_ROW = 2  # from here on it is the store that fails, not a message
+
+_TOLD_S, _TOLD = 60.0, 10  # lines about one board: what it sends must not fill the log
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +54,7 @@ class Ingest:
         self._store = store
         self._clock = clock
         self._stopwatch = stopwatch
+        self._repeats = Repeats(_TOLD_S, _TOLD)
 
     def take(self, topic: str, payload: bytes) -> Receipt | None:
         """Store one message, and give the receipt that its board is owed, if any.
@@ -139,7 +143,9 @@ class Ingest:
             return _entry_of(topic, message)
         except RecordRejected as error:
             reason = str(error)
-            logger.warning("put aside a message on %r: %s", message.topic, printable(reason))
+            more = self._repeats.due(device or "", self._stopwatch())
+            if more is not None:
+                logger.warning("put aside a message on %r: %s%s", message.topic, printable(reason), more)
             return _Read(Aside(device, message.topic, message.payload, reason), len(message.payload))
 
 

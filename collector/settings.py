@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import socket
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Literal, NamedTuple
 from msgspec import Meta, Struct, ValidationError, convert
 from msgspec.structs import replace
 
-from phasewatt import settings
+from phasewatt import privacy, settings
 from phasewatt.errors import ConfigInvalid
 from phasewatt.records import Identifier
 
@@ -19,12 +20,24 @@ MQTT_PORT = 1883
 _FILES = ("ca_file", "cert_file", "key_file", "password_file")
 
 
+_SECRET_FILES = ("key_file", "password_file")
+MANAGED = "managed"
+
+
 class Address(NamedTuple):
     """Where the broker listens; port 0, for an embedded one, is any free port."""
 
     embedded: bool
     host: str
     port: int
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this host is reached by that name."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class BrokerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,8 +83,11 @@ def load(path: Path | None) -> Settings:
         return Settings()
     try:
         text = path.read_text(encoding="utf-8")
+        complaint = privacy.complaint_of_settings(str(path), path.stat().st_mode)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigInvalid(f"settings: cannot read {path}: {error}") from error
+    if complaint is not None:
+        raise ConfigInvalid(complaint)
     return settings.parse(text, Settings, origin=str(path))
 
 
@@ -95,18 +111,46 @@ def address_of(broker: BrokerSettings) -> Address:
     """Where to find the broker, once it is sure that the settings agree with each other.
 
     Raises:
-        ConfigInvalid: an address of another form, a file that is missing, or one option without its fellow.
+        ConfigInvalid: an address of another form, a file that is missing or that others can read, one option without
+            its fellow, or a broker on another host that would ask nobody who they are.
     """
     for name in _FILES:
-        file = getattr(broker, name)
-        if file is not None and not Path(file).is_file():
-            raise ConfigInvalid(f"broker.{name}: expected a file, got {file!r}")
+        _check_file(name, getattr(broker, name))
     for name, fellow in (("cert_file", "key_file"), ("key_file", "cert_file"), ("cert_file", "ca_file")):
         if getattr(broker, name) is not None and getattr(broker, fellow) is None:
             raise ConfigInvalid(f"broker.{fellow}: expected beside broker.{name}")
     if broker.password_file is not None and broker.username is None:
         raise ConfigInvalid("broker.username: expected beside broker.password_file")
-    return parse_address(broker.address)
+    address = parse_address(broker.address)
+    _check_proof(address, broker)
+    return address
+
+
+def _check_file(name: str, file: str | None) -> None:
+    if file is None:
+        return
+    if not Path(file).is_file():
+        raise ConfigInvalid(f"broker.{name}: expected a file, got {file!r}")
+    if name in _SECRET_FILES:
+        complaint = privacy.complaint_of_secret(f"broker.{name}", file, Path(file).stat().st_mode)
+        if complaint is not None:
+            raise ConfigInvalid(complaint)
+
+
+def _check_proof(address: Address, broker: BrokerSettings) -> None:
+    """Over a network, TLS and a proof of who this is: a broker without them lets in anybody, and shows them all."""
+    if address.embedded or is_loopback(address.host):
+        return
+    if broker.ca_file is None:
+        raise ConfigInvalid(
+            f"broker.ca_file: expected, since {address.host} is not this host and all would be sent in plain text; "
+            "docs/enrolment.md says how to set up a broker with TLS"
+        )
+    if broker.cert_file is None and broker.username is None:
+        raise ConfigInvalid(
+            f"broker.cert_file or broker.username: expected, since {address.host} is not this host and would not know "
+            "who this is; docs/enrolment.md says how to set up a broker that asks"
+        )
 
 
 def parse_address(text: str) -> Address:

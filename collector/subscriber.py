@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -23,9 +23,10 @@ from collector import answers
 from collector.client import RETRY_S, client_of
 from collector.dispatching import Dispatcher
 from collector.drift_watch import DriftWatch
-from collector.inbox import Inbox, Message
+from collector.inbox import Inbox, Message, sender_of
 from collector.ingest import Ingest
 from collector.progress import Progress
+from collector.repeats import Repeats
 from collector.settings import Address, BrokerSettings
 from collector.sharing import Sharing, Step
 from collector.store import DeviceRow, Store
@@ -44,6 +45,7 @@ _SHARED_KEEPALIVE_S = 10  # one that stands still swallows its share of batches 
 _STOP_TIMEOUT_S = 60
 _QOS = 1
 _TAKEN_OVER = 142  # of MQTT 5
+_SHUT_OUT_S = 10.0  # before one that still floods is shut out again
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +69,7 @@ class Subscriber:
         share: str | None = None,
         queued_messages: int = QUEUED_MESSAGES,
         silence_s: float = SILENCE_S,
+        shut_out: Callable[[str], object] | None = None,  # what to do about a board that floods
     ) -> None:
         self.listening = threading.Event()
         self.inbox = Inbox(queued_messages, QUEUED_BYTES)
@@ -82,6 +85,8 @@ class Subscriber:
         self._drift = DriftWatch(store, self._say, name)
         self._progress = Progress(silence_s)
         self._heard_by_all: dict[str, float | None] = {}
+        self._shut_out = shut_out
+        self._shut_outs = Repeats(_SHUT_OUT_S)
         self._stopping = threading.Event()
         self._since_unix_s = time.time()
         self._worker = threading.Thread(target=self._work, name="ingest", daemon=True)
@@ -238,8 +243,23 @@ class Subscriber:
         payload = bytes(message.payload[: codec.MAX_PAYLOAD_BYTES + 1])
         if not self.inbox.put(Message(message.topic, payload, message.retain)):
             self.dropped += 1
+            self._meet_flood(sender_of(message.topic))
             if self.dropped % QUEUED_MESSAGES == 1:
-                logger.warning("storing falls behind: %d messages left for their boards to send again", self.dropped)
+                logger.warning(
+                    "storing falls behind: %d messages left for their boards to send again, the last one of %s",
+                    *(self.dropped, sender_of(message.topic)),
+                )
+
+    def _meet_flood(self, sender: str) -> None:
+        """Shut out a board that floods, where the broker lets us: it fills the way of all the others."""
+        if self._shut_out is None or not self.inbox.is_flooding(sender):
+            return
+        if self._shut_outs.due(sender, time.monotonic()) is not None:
+            logger.error(
+                "%s floods the broker: it is shut out until this collector is started again; see to it",
+                sender,
+            )
+            threading.Thread(target=self._shut_out, args=(sender,), name="shut out", daemon=True).start()
 
     def _not_connected(self) -> None:
         reason = sys.exc_info()[1]  # paho calls this while it handles the failure, and tells nothing of it

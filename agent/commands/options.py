@@ -37,12 +37,14 @@ def settings_of(args: argparse.Namespace) -> Settings:
     """
     path = args.config or args.state_dir / settings.FILE
     found = settings.load(path, must_exist=args.config is not None)
+    if args.device is not None:
+        found = msgspec.structs.replace(found, device=args.device)
+    if args.broker is None:
+        found = settings.with_joined(found, args.state_dir)
     flags = {name: getattr(args, name) for name in _BROKER_FLAGS if getattr(args, name) is not None}
     if args.broker is not None:
         flags["address"] = args.broker
     changes: dict[str, object] = {"broker": msgspec.structs.replace(found.broker, **flags)}
-    if args.device is not None:
-        changes["device"] = args.device
     if args.meter is not None:
         changes["meters"] = tuple(args.meter)
     if args.root is not None:

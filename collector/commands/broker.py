@@ -8,7 +8,9 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from collector import settings
-from collector.settings import BrokerSettings, Settings
+from collector.commands import authority
+from collector.settings import MANAGED, Address, BrokerSettings, Settings
+from phasewatt.errors import ConfigInvalid
 
 _FLAGS = {
     "ca_file": "certificates that the broker's must be signed by; turns TLS on",
@@ -23,8 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser, embedded: str) -> None:
     """The broker, and how to be let in; `embedded` says what an address without a host means."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML; flags win over it")
     parser.add_argument(
-        "--broker", dest="address", metavar="ADDRESS", help=f"HOST:PORT, or embedded[:PORT] for {embedded}"
+        "--broker",
+        dest="address",
+        metavar="ADDRESS",
+        help=f"HOST:PORT, {MANAGED} for a mosquitto that lives with the collector, or embedded[:PORT] for {embedded}",
     )
+    authority.add_arguments(parser)
     for name, explanation in _FLAGS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", help=explanation)
 
@@ -37,6 +43,24 @@ def settings_of(args: argparse.Namespace) -> Settings:
     """
     config = settings.load(args.config)
     return replace(config, broker=_with_flags(config.broker, args))
+
+
+def reached(args: argparse.Namespace, broker: BrokerSettings) -> tuple[Address, BrokerSettings]:
+    """Where the broker is and how to be let in, of one that another collector manages too.
+
+    Raises:
+        ConfigInvalid: as `settings.address_of`, or no managed broker was set up.
+    """
+    if broker.address != MANAGED:
+        return settings.address_of(broker), broker
+    from collector import managed
+    from collector.authority import Authority, plan_in
+
+    folder = authority.folder_of(args)
+    if plan_in(folder) is None:
+        raise ConfigInvalid(f"broker managed: none was set up in {folder}: phasewatt-collector serve --broker managed")
+    ours = Authority(folder)
+    return managed.reached(ours.plan(), ours)
 
 
 def _with_flags(broker: BrokerSettings, args: argparse.Namespace) -> BrokerSettings:

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from collector import drift_words, presence
-from collector.commands import table
+from collector import drift_words, enrolled, presence
+from collector.commands import authority, table
 from collector.conditions import printable
+from collector.enrolled import Enrolled
 from collector.store import DeviceRow, Refusals, open_store
 from collector.stored import BatchClock, EpochCount, Life
 
@@ -83,6 +84,7 @@ class Device(msgspec.Struct, frozen=True):
     silent_since_unix_s: float | None
     contenders: list[Contender]
     clock: Clock | None
+    certificate_ends_unix_s: float | None  # of the newest that holds; None: it has none from here
     epochs: list[Outbox]
     remarks: list[str]
     labels: tuple[str, ...] = ()
@@ -98,11 +100,13 @@ class Devices(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """No option of its own."""
+    """Who was enrolled, beside what came."""
+    authority.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print all boards."""
+    known = enrolled.load(authority.folder_of(args))
     with contextlib.closing(open_store(args.db)) as store:
         now_unix_s = time.time()
         changed: dict[str, list[str]] = {}
@@ -110,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
             changed.setdefault(found.device, []).append(drift_words.sentence(found))
         refusals = _by_device(store.refusals())
         devices = [
-            _device(row, now_unix_s, refusals.get(row.device, []), changed.get(row.device, ()))
+            _device(row, known, now_unix_s, refusals.get(row.device, []), changed.get(row.device, ()))
             for row in store.devices()
         ]
     nobodys = refusals.get("", [])
@@ -150,8 +154,12 @@ def _remarks(row: DeviceRow, now_unix_s: float, refusals: Sequence[Refusal]) -> 
     return remarks
 
 
-def _device(row: DeviceRow, now_unix_s: float, refusals: list[Refusal], changed: Sequence[str]) -> Device:
+def _device(
+    row: DeviceRow, known: Enrolled, now_unix_s: float, refusals: list[Refusal], changed: Sequence[str]
+) -> Device:
     status = row.status
+    given = known.current(row.device, now_unix_s)
+    way_in = enrolled.remark(known, row.device, now_unix_s, table.when)
     return Device(
         device=row.device,
         model=row.facts.model if row.facts else None,
@@ -170,8 +178,9 @@ def _device(row: DeviceRow, now_unix_s: float, refusals: list[Refusal], changed:
         silent_since_unix_s=presence.silent_since_unix_s(row, now_unix_s),
         contenders=[_contender(life) for life in presence.contenders(row, now_unix_s)],
         clock=None if row.clock is None else _clock(row.clock),
+        certificate_ends_unix_s=None if given is None else given.expires_unix_s,
         epochs=[outbox_of(count) for count in row.epochs],
-        remarks=[*_remarks(row, now_unix_s, refusals), *changed],
+        remarks=[*_remarks(row, now_unix_s, refusals), *([] if way_in is None else [way_in]), *changed],
         refusals=refusals,
         labels=row.facts.labels if row.facts else (),
     )

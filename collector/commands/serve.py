@@ -7,13 +7,17 @@ import contextlib
 import logging
 import signal
 import threading
+from collections.abc import Callable
 
 from collector import settings
-from collector.commands import broker, keeping
+from collector.commands import authority, broker, broker_config, keeping
+from collector.settings import Address, BrokerSettings
 from collector.store import open_store
 from phasewatt.errors import ConfigInvalid
 
 _LOOK_S = 1.0
+
+_Broker = tuple[Address, BrokerSettings, Callable[[str], object] | None]  # the last shuts out a board that floods
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,25 +32,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve, and say in one line when boards are heard."""
-    from collector.broker import embedded_broker
     from collector.retention import Housekeeper
     from collector.subscriber import Subscriber
 
     logging.getLogger("collector").setLevel(logging.INFO)
     config = settings.named(keeping.with_flags(broker.settings_of(args), args), name=args.name, share=args.share)
-    address = settings.address_of(config.broker)
-    if config.share is not None and address.embedded:
-        raise ConfigInvalid("share: the embedded broker has no shared subscriptions; run mosquitto and give --broker")
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     with contextlib.ExitStack() as stack:
+        address, proof, shut_out = _broker(args, config.broker, stack)
+        if config.share is not None and address.embedded:
+            raise ConfigInvalid("share: the embedded broker has no shared subscriptions; run mosquitto, give --broker")
         store = stack.enter_context(contextlib.closing(open_store(args.db, create=True)))
-        if address.embedded:
-            port = stack.enter_context(embedded_broker(address.host, address.port))
-            address = address._replace(port=port)
         name = config.name or settings.default_name()
-        subscriber = Subscriber(address, config.broker, name, store, share=config.share)
+        subscriber = Subscriber(address, proof, name, store, share=config.share, shut_out=shut_out)
         subscriber.start()
         stack.callback(subscriber.stop)
         housekeeper = Housekeeper(store, config.retention)
@@ -62,3 +62,34 @@ def run(args: argparse.Namespace) -> int:
         if subscriber.refusal is not None:
             raise ConfigInvalid(subscriber.refusal)
     return 0
+
+
+def _broker(args: argparse.Namespace, chosen: BrokerSettings, stack: contextlib.ExitStack) -> _Broker:
+    """Where the broker is and how to be let in; one of our own lives as long as `stack`."""
+    if chosen.address == settings.MANAGED:
+        return _managed(args, stack)
+    address, proof = broker.reached(args, chosen)
+    if address.embedded:
+        from collector.broker import embedded_broker
+
+        port = stack.enter_context(embedded_broker(address.host, address.port))
+        address = address._replace(port=port)
+    return address, proof, None
+
+
+def _managed(args: argparse.Namespace, stack: contextlib.ExitStack) -> _Broker:
+    """A mosquitto, set up by defaults where nobody chose."""
+    from collector import managed, mosquitto
+    from collector.authority import Authority, plan_in
+    from collector.eviction import ShutOut
+
+    executable = managed.program(args.search_path)
+    ours = Authority(authority.folder_of(args))
+    if plan_in(ours.folder) is None:
+        ours.set_up(broker_config.default_plan(args.state))
+    plan = ours.plan()
+    child = managed.ManagedBroker(plan, mosquitto.write(plan, ours), executable)
+    child.start()
+    stack.callback(child.stop)
+    print(f"broker managed: boards reach it at {plan.address}; enroll each of them", flush=True)
+    return *managed.reached(plan, ours), ShutOut(plan, ours)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from collector import settings
 from collector.commands import broker
 from collector.conditions import printable
 from collector.live_figures import figure
@@ -59,11 +58,11 @@ def run(args: argparse.Namespace) -> int:
     for device in args.devices:
         _check_name(device)
     config = broker.settings_of(args)
-    address = settings.address_of(config.broker)
+    address, proof = broker.reached(args, config.broker)
     if not args.json and not sys.stdout.isatty():
         raise ConfigInvalid("watch: standard output is no terminal; add --json for one object a line")
     stopped = threading.Event()
-    with contextlib.closing(Watching(address, config.broker, args.devices)) as watching:
+    with contextlib.closing(Watching(address, proof, args.devices)) as watching:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopped.set())
         boards = Boards(args.devices, time.monotonic())

@@ -22,7 +22,7 @@ password_file = "{file}"
 
 def test_whole_file_is_read(tmp_path):
     file = tmp_path / "any.pem"
-    file.touch()
+    file.touch(mode=0o600)
     config = tmp_path / "collector.toml"
     config.write_text(WHOLE.format(file=file))
     read = settings.load(config)
@@ -100,7 +100,7 @@ def test_absent_settings_file_is_named(tmp_path):
 )
 def test_option_without_its_fellow_is_refused(tmp_path, given, missing):
     file = tmp_path / "any"
-    file.touch()
+    file.touch(mode=0o600)
     with pytest.raises(ConfigInvalid, match=f"broker.{missing}: expected beside"):
         settings.address_of(BrokerSettings(**dict.fromkeys(given, str(file))))
 

@@ -53,14 +53,14 @@ class Fleet:
 
     def collector(self, broker: str = "embedded:0") -> tuple[Process, str]:
         """A serving collector, and the broker's address."""
-        process = self._started("collector.app", "serve", "--db", self.db, "--broker", broker)
+        process = self.started("collector.app", "serve", "--db", self.db, "--broker", broker)
         match = re.match(r"collector ready: broker (\S+?),", process.line)
         assert match, process.line
         return process, match[1]
 
     def daemon(self, state: str, *arguments: str) -> Process:
         """A living agent."""
-        process = self._started("agent.app", "serve", "--state-dir", str(self.root / state), *arguments)
+        process = self.started("agent.app", "serve", "--state-dir", str(self.root / state), *arguments)
         assert process.line.startswith("agent ready"), process.line
         return process
 
@@ -88,7 +88,8 @@ class Fleet:
                 if pipe is not None:
                     pipe.close()
 
-    def _started(self, *arguments: str) -> Process:
+    def started(self, *arguments: str) -> Process:
+        """A program that goes on until it is ended, or the test is."""
         process = Process(*arguments)
         self._processes.append(process)
         return process
