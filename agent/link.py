@@ -18,6 +18,7 @@ from agent.connection import Bell, BrokerSettings, Connection
 from agent.delivery import Board, Delivery
 from agent.live import Audience
 from agent.outbox import PARCEL_BYTES, Outbox
+from agent.watchdog import Beat, unwatched
 from agent.window import Window
 from phasewatt.errors import PhasewattError
 from phasewatt.messages import Clock, Facts
@@ -56,7 +57,9 @@ class Link:
         telemetry_interval_s: float | None = None,
         audience: Audience | None = None,
         pace: Pace = _FIELD_PACE,
+        beat: Beat = unwatched,
     ) -> None:
+        self._beat = beat
         self._settings = settings
         self._facts = facts
         self._board = Board(outbox, lambda: self._facts, clock, telemetry_interval_s, pace.status_interval_s, audience)
@@ -119,6 +122,7 @@ class Link:
     def _run(self) -> None:
         retry_s = self._pace.retry_first_s
         while not self._stopping.is_set():
+            self._beat()
             began_s = time.monotonic()
             self._failure = self._deliver()
             self._connected_since_s = None
@@ -162,6 +166,7 @@ class Link:
             self._connected_since_s = time.monotonic()
             delivery.begin(connection)
         while self._goes_on(connection):
+            self._beat()
             wait_s = delivery.work(connection)
             connection.turn(min(wait_s, self._settings.keepalive_s / 4), self._bell)
         if connection.accepted and connection.ended is None:

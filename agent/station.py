@@ -23,6 +23,8 @@ from agent.runner import Metering, Runner
 from agent.settings import Settings, broker_of
 from agent.stopping import Stop
 from agent.surveying import Surveyed, facts_of, survey
+from agent.watchdog import DELIVERY_S
+from agent.watchdog import Progress as Watched
 from phasewatt import codec
 from phasewatt.errors import ConfigInvalid, MeterUnavailable, StoreUnavailable
 from phasewatt.messages import Facts
@@ -50,6 +52,7 @@ class Station:
         settings: Settings,
         sends_telemetry: bool = False,
         calibrate: Calibrate = calibrate_here,
+        watched: Watched | None = None,
     ) -> None:
         broker = broker_of(settings.broker)
         with ExitStack() as undone:
@@ -73,6 +76,7 @@ class Station:
                 self.host.clock,
                 telemetry_interval_s=settings.telemetry_interval_s if sends_telemetry else None,
                 audience=self.audience,
+                beat=(watched or Watched()).part("delivery", DELIVERY_S),
             )
             self.link.start()
         self._campaigns = Campaigns(self.outbox)

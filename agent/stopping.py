@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 
 from phasewatt.errors import Stopped
 
@@ -13,6 +14,7 @@ class Stop:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self.paused: Callable[[], None] | None = None  # called at each `pause`: whoever makes one gets on
 
     def set(self) -> None:
         """Ask to end."""
@@ -32,6 +34,8 @@ class Stop:
         Raises:
             Stopped: asked to end meanwhile.
         """
+        if self.paused is not None:
+            self.paused()
         if self._event.wait(seconds):
             raise Stopped("stopped while a cell was measured; the finished ones are kept")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
+import os
 
 from agent.commands import options
 
@@ -14,16 +16,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Live until told to end."""
+    from agent import service_manager
     from agent.control import Control, RunRequest
     from agent.measuring import Tell
     from agent.station import Station
     from agent.stopping import Stop
     from agent.telemetry import Telemeter
+    from agent.watchdog import SUITE_S, TELEMETRY_S, Progress, Watchdog
 
     settings = options.settings_of(args)
+    faulthandler.enable()  # a watchdog ends what hangs by SIGABRT: its log then says where each thread was
     stop = Stop()
     stop.on_signals()
-    station = Station(args.state_dir, settings, sends_telemetry=True)
+    manager, progress = service_manager.asked_for(os.environ), Progress()
+    station = Station(args.state_dir, settings, sends_telemetry=True, watched=progress)
     telemeter = Telemeter(
         station.host,
         station.outbox,
@@ -31,10 +37,12 @@ def run(args: argparse.Namespace) -> int:
         settings.telemetry_interval_s,
         meter_names=station.meter_names,
         audience=station.audience,
+        first_batch_s=0.0,
+        beat=progress.part("telemetry", TELEMETRY_S),
     )
 
     def execute(request: RunRequest, tell: Tell, stop: Stop) -> None:
-        with telemeter.suspended():
+        with telemeter.suspended(), progress.during("suite", SUITE_S) as stop.paused:
             station.execute(request, tell, stop)
 
     control = Control(args.state_dir, execute)
@@ -42,7 +50,12 @@ def run(args: argparse.Namespace) -> int:
     control.start()
     where = settings.broker.address or "no broker: records wait in the outbox"
     print(f"agent ready: device {station.host.device}, broker {where}", flush=True)
+    manager.ready(f"device {station.host.device}, broker {where}")
+    watchdog = Watchdog(manager, progress)
+    watchdog.start()
     stop.wait()
+    manager.stopping()
+    watchdog.stop()
     control.stop()
     telemeter.stop()
     station.close()
