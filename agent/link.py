@@ -19,6 +19,7 @@ from agent.delivery import Board, Delivery
 from agent.job_desk import JobDesk
 from agent.live import Audience
 from agent.outbox import PARCEL_BYTES, Outbox
+from agent.watchdog import Beat, unwatched
 from agent.window import Window
 from phasewatt.errors import PhasewattError
 from phasewatt.messages import Clock, Facts
@@ -58,7 +59,9 @@ class Link:
         audience: Audience | None = None,
         jobs: JobDesk | None = None,
         pace: Pace = _FIELD_PACE,
+        beat: Beat = unwatched,
     ) -> None:
+        self._beat = beat
         self._settings = settings
         self._facts = facts
         facts_now, interval_s = (lambda: self._facts), pace.status_interval_s
@@ -122,6 +125,7 @@ class Link:
     def _run(self) -> None:
         retry_s = self._pace.retry_first_s
         while not self._stopping.is_set():
+            self._beat()
             began_s = time.monotonic()
             self._failure = self._deliver()
             self._connected_since_s = None
@@ -165,6 +169,7 @@ class Link:
             self._connected_since_s = time.monotonic()
             delivery.begin(connection)
         while self._goes_on(connection):
+            self._beat()
             wait_s = delivery.work(connection)
             connection.turn(min(wait_s, self._settings.keepalive_s / 4), self._bell)
         if connection.accepted and connection.ended is None:

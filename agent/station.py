@@ -31,6 +31,8 @@ from agent.runner import Metering, Runner
 from agent.settings import Settings, broker_of
 from agent.stopping import Stop, Until
 from agent.surveying import Surveyed, facts_of, survey
+from agent.watchdog import DELIVERY_S
+from agent.watchdog import Progress as Watched
 from phasewatt import codec
 from phasewatt.errors import ConfigInvalid, MeterUnavailable, Stopped, StoreUnavailable
 from phasewatt.hosts import HostFacts
@@ -60,6 +62,7 @@ class Station:
         sends_telemetry: bool = False,
         takes_jobs: bool = False,
         calibrate: Calibrate = calibrate_here,
+        watched: Watched | None = None,
     ) -> None:
         broker = broker_of(settings.broker)
         self._state = state
@@ -96,6 +99,7 @@ class Station:
                 telemetry_interval_s=settings.telemetry_interval_s if sends_telemetry else None,
                 audience=self.audience,
                 jobs=self.desk,
+                beat=(watched or Watched()).part("delivery", DELIVERY_S),
             )
             self.link.start()
         self._campaigns = Campaigns(self.outbox)

@@ -15,6 +15,7 @@ class Stop:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self.paused: Callable[[], None] | None = None  # called at each `pause`: whoever makes one gets on
 
     def set(self) -> None:
         """Ask to end."""
@@ -34,6 +35,8 @@ class Stop:
         Raises:
             Stopped: asked to end meanwhile.
         """
+        if self.paused is not None:
+            self.paused()
         if self.wait(seconds):
             raise Stopped("stopped while a cell was measured; the finished ones are kept")
 
@@ -51,6 +54,7 @@ class Until(Stop):
         self._other = other
         self._clock_s = clock_s
         self._end_s = clock_s() + seconds
+        self.paused = other.paused
 
     @property
     def left_s(self) -> float:

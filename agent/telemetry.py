@@ -16,11 +16,14 @@ from agent.host import Host
 from agent.live import Audience
 from agent.outbox import Outbox
 from agent.stopping import Stop
+from agent.watchdog import Beat, unwatched
 from phasewatt import series
 from phasewatt.errors import MeterUnavailable, PhasewattError
 from phasewatt.traces import Channel, Telemetry
 
 logger = logging.getLogger(__name__)
+
+_FIRST_S = 0.25  # from the start to the first sample: CPU load is counted over some stretch
 
 
 Open = Callable[[str, float], meters.Meter]
@@ -76,6 +79,8 @@ class Source:
 class Telemeter:
     """Samples every `period_s` and commits a Telemetry record every `batch_s`, in a thread of its own.
 
+    The first batch is of `first_batch_s`, so that whoever waits for a board that was just started sees it soon.
+
     The stretch since the last commit is what a power cut can take: the stated loss window.
     """
 
@@ -89,11 +94,15 @@ class Telemeter:
         meter_names: Sequence[str] = meters.AUTOMATIC,
         audience: Audience | None = None,
         open_meter: Open = meters.open_meter,
+        first_batch_s: float | None = None,
+        beat: Beat = unwatched,
     ) -> None:
         self._host = host
         self._outbox = outbox
         self._committed = committed
         self._batch_s = batch_s
+        self._first_batch_s = batch_s if first_batch_s is None else first_batch_s
+        self._beat = beat
         self._period_s = period_s
         self._audience = audience
         self._stop = Stop()
@@ -132,23 +141,26 @@ class Telemeter:
 
     def _run(self) -> None:
         psutil.cpu_percent()  # counts from its last call in this thread; the first has nothing to count from
-        due_ns = time.monotonic_ns()
+        batch_s, lead_s = self._first_batch_s, min(_FIRST_S, self._period_s)
+        due_ns = time.monotonic_ns() + round((lead_s - self._period_s) * 1e9)
         ended = False
         while not ended:
             times_ns: list[int] = []
             rows: list[list[float | None]] = []
-            started_unix_s = time.time() + self._period_s
+            started_unix_s = time.time() + lead_s
             self._reopens.set()
-            while not ended and (not times_ns or times_ns[-1] - times_ns[0] < self._batch_s * 1e9):
+            while not ended and (not times_ns or times_ns[-1] - times_ns[0] < batch_s * 1e9):
                 due_ns = max(due_ns + round(self._period_s * 1e9), time.monotonic_ns())
                 ended = self._stop.wait((due_ns - time.monotonic_ns()) * 1e-9)
                 if self._reopens.is_set() and not ended:
                     self._reopens.clear()
                     self._reopen()
+                self._beat()
                 times_ns.append(time.monotonic_ns())
                 rows.append(self._sample())
                 self._show(times_ns[-1], rows[-1])
             self._commit(times_ns, rows, started_unix_s)
+            batch_s, lead_s = self._batch_s, self._period_s
 
     def _sample(self) -> list[float | None]:
         with self._reading:

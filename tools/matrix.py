@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "matrix"
 MINORS = range(10, 14)
 EXTRAS = "nvml,collector,postgres,dev"
-NOT_THE_WHEEL = ("tests/test_house.py", "tests/test_package.py")  # about the source tree, which is not copied
-ONCE_IS_ENOUGH = ("tests/faults",)  # kill storms and their like, which no version of Python changes
+NOT_THE_WHEEL = ("tests/test_house.py", "tests/test_package.py", "tests/deploy")  # about the tree, which is not copied
+ONCE_IS_ENOUGH = ("tests/faults", "tests/machine")  # kill storms and their like, which no version of Python changes
 MISSING = "not on this machine, not tested"
 ASKS = "import sys; print(*sys.version_info[:2], sep='.')"
 

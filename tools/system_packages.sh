@@ -7,6 +7,8 @@ PATH="$PATH:/usr/sbin:/sbin:$(echo /usr/lib/postgresql/*/bin | tr ' ' ':')"
 program_of() {
     case "$1" in
         postgresql) echo initdb ;;
+        systemd-container) echo systemd-nspawn ;;
+        qemu-user-static) echo qemu-aarch64-static ;;
         *) echo "$1" ;;
     esac
 }

@@ -63,7 +63,9 @@ def permission_findings(subject: Subject, user: Callable[[], int]) -> Iterator[F
         yield Finding("permission: GPU counters", None, verdict, remedy)
     if subject.host.jetson is not None and subject.host.state_files.clocks.memory is None:
         verdict = "the clock of the memory (EMC) is in debugfs, which is for root alone"
-        yield Finding("permission: memory clock", None, verdict, "run as root, as the service does")
+        yield Finding(
+            "permission: memory clock", None, verdict, "run as root; docs/install.md says how the service does"
+        )
 
 
 def kind(meter: Surveyed) -> str:

@@ -101,6 +101,30 @@ def test_batches_are_committed_and_the_last_one_at_the_end(tmp_path: Path) -> No
     outbox.close()
 
 
+def test_the_first_batch_may_be_short(tmp_path: Path) -> None:
+    """Whoever waits for a board that was just started sees a sample at once; the next ones come in whole batches."""
+    outbox = Outbox.open(tmp_path, 64 * 2**20)
+    committed: list[float] = []
+    began = time.monotonic()
+    beats: list[float] = []
+    telemeter = Telemeter(
+        Host("board"),
+        outbox,
+        lambda: committed.append(time.monotonic()),
+        60,
+        meter_names=(),
+        first_batch_s=0.0,
+        beat=lambda: beats.append(time.monotonic()),
+    )
+    telemeter.start()
+    _wait_for(lambda: len(beats) >= 3)
+    telemeter.stop()
+    first, second = sorted(_records(outbox), key=lambda record: series.unpack_times(record.time)[0])
+    assert len(committed) == 2 and committed[0] - began < 20
+    assert len(first.time.steps) == 1 and len(second.time.steps) >= 2
+    outbox.close()
+
+
 def test_columns_carry_units_and_plausible_values(tmp_path: Path) -> None:
     """CPU as a share, memory in bytes, and what this host lacks as missing, not as 0."""
     outbox = Outbox.open(tmp_path, 64 * 2**20)
