@@ -62,8 +62,8 @@ def main() -> None:
 def _loaded(model: str, dtype: str) -> Any:
     engine = engines.create("transformers")
     shape = models.named(model)
-    how = {"mode": "eager", "attention": "sdpa", "accelerator": "auto"}
-    engine.load(Load(architecture=shape, weights="random:7", dtype=dtype, **how))
+    how = Load(architecture=shape, weights="random:7", dtype=dtype, mode="eager", attention="sdpa", accelerator="auto")
+    engine.load(how)
     return engine
 
 

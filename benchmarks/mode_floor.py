@@ -17,7 +17,7 @@ import statistics
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -141,10 +141,18 @@ def _measured(engine: Any, way: Way, args: argparse.Namespace, told: dict[str, A
     """One row, or why there is none."""
     shape = models.named(args.model)
     row: dict[str, Any] = {"way": str(way), "reason": None}
-    how = {"mode": way.mode, "attention": way.attention, "fused_weights": way.fused, "accelerator": "auto"}
+    order = Load(
+        architecture=shape,
+        weights="random:7",
+        dtype=args.dtype,
+        mode=way.mode,
+        attention=way.attention,
+        accelerator="auto",
+        fused_weights=way.fused,
+    )
     try:
         started = time.monotonic()
-        engine.load(Load(architecture=shape, weights="random:7", dtype=args.dtype, **how))
+        engine.load(order)
         row["load_s"] = time.monotonic() - started
         with engine.guarded():
             row |= _decode(engine, shape, args, told["floor_s"])
@@ -217,7 +225,7 @@ def _profile(engine: Any, work: Callable[[], object]) -> dict[str, Any]:
     }
 
 
-def _largest(sums: dict[str, float]) -> list[tuple[str, float]]:
+def _largest(sums: Mapping[str, float]) -> list[tuple[str, float]]:
     top = sorted(sums.items(), key=lambda item: -item[1])[:_TOP]
     return [(name, micro / _PROFILED_STEPS) for name, micro in top]
 

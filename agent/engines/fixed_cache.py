@@ -32,7 +32,7 @@ class Filled:
         self.tokens = 0
 
 
-class _PromptLayer(StaticLayer):
+class _PromptLayer(StaticLayer):  # type: ignore[no-untyped-call]
     """Writes a pass of many tokens behind those that are filled; attention sees these and no more."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, filled: Filled) -> None:
@@ -61,7 +61,7 @@ class _PromptLayer(StaticLayer):
         return self._filled.tokens + query_length, 0
 
 
-class _StepLayer(StaticLayer):
+class _StepLayer(StaticLayer):  # type: ignore[no-untyped-call]
     """Writes one token at a position that the device knows; attention sees all of the cache, and masks the rest."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, position: torch.Tensor) -> None:

@@ -60,7 +60,8 @@ def _fuse_gate(part: Any) -> None:
 def _joined(*products: torch.nn.Linear) -> torch.nn.Linear:
     """One product whose output is those of `products` side by side."""
     weight = torch.cat([product.weight.data for product in products])
-    biases = [product.bias.data for product in products if product.bias is not None]
+    bias_of: list[Any] = [product.bias for product in products]  # None where there is none
+    biases = [bias.data for bias in bias_of if bias is not None]
     joined = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=bool(biases), device="meta", dtype=weight.dtype)
     joined.weight = torch.nn.Parameter(weight, requires_grad=False)
     if biases:

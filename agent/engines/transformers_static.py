@@ -40,7 +40,8 @@ class Static:
         self._plan: Plan | None = None
         self._placed: _Placed | None = None
         self._prompt: tuple[torch.Tensor, ...] = ()
-        self._whole = self._later = _nothing_placed
+        self._whole: Pass = _nothing_placed
+        self._later: Pass = _nothing_placed
         self._step: Step = _no_step
         self._depth = self._room = 0
 
@@ -73,14 +74,14 @@ class Static:
         placed = self._placed
         assert placed is not None and self._prompt
         placed.filled.tokens = 0
-        run = self._whole
-        for piece in self._prompt:
-            self.logits = run(piece)
-            placed.filled.tokens += piece.shape[1]
-            run = self._later
-        self._depth = placed.filled.tokens
+        logits = self._whole(self._prompt[0])
+        for before, piece in zip(self._prompt, self._prompt[1:], strict=False):
+            placed.filled.tokens += before.shape[1]
+            logits = self._later(piece)
+        self.logits = logits
+        self._depth = placed.filled.tokens + self._prompt[-1].shape[1]
         placed.position.fill_(self._depth)
-        return self.logits[:, -1].argmax(-1, keepdim=True)  # [batch, vocabulary] -> [batch, 1]
+        return logits[:, -1].argmax(-1, keepdim=True)  # [batch, vocabulary] -> [batch, 1]
 
     def decode_one(self, token: torch.Tensor) -> torch.Tensor:
         """See `Mode.decode_one`; the token is the same buffer after every step."""
