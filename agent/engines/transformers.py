@@ -219,7 +219,7 @@ def device_events(work: Callable[[], object], sync: Callable[[], None]) -> list[
     with torch.profiler.profile(activities=activities, acc_events=True) as profiler:
         work()
         sync()
-    events = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]  # present after the block
+    events = profiler.profiler.kineto_results.events()
     on_gpu = [event for event in events if event.device_type() == torch._C._autograd.DeviceType.CUDA]
     return [(event.name(), event.start_ns(), event.start_ns() + event.duration_ns()) for event in on_gpu]
 
