@@ -82,8 +82,9 @@ def _allowed_suite(name: str, rules: JobRules) -> str:
 
 
 def _check(suite: Suite, own: Suite, rules: JobRules) -> None:
-    if len(suite.cells) > rules.most_cells:
-        raise JobRefused(f"{len(suite.cells)} cells, more than the {rules.most_cells} of jobs.most_cells on this board")
+    turns = len(suite.cells) * suite.measure.repeats
+    if turns > rules.most_cells:
+        raise JobRefused(f"{turns} cells, more than the {rules.most_cells} of jobs.most_cells on this board")
     for field in ("model", "engine"):
         listed = getattr(rules, f"{field}s")
         allowed = {getattr(cell, field) for cell in own.cells} if listed is None else set(listed)

@@ -172,7 +172,7 @@ class JobWorker:
             self._end(taken, State.FAILED if begun else State.REJECTED, str(error))
             return
         if taken.standing.state is State.QUEUED:
-            self._change(taken, State.IN_PROGRESS, None, cells=len(suite.cells))
+            self._change(taken, State.IN_PROGRESS, None, cells=len(suite.cells) * suite.measure.repeats)
         run = _Run(self._board, taken, self._rules.timeout_s(taken.order), self._stopping, self._stopwatch)
         try:
             self._execute(

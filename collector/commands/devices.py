@@ -87,8 +87,8 @@ class Device(msgspec.Struct, frozen=True):
     certificate_ends_unix_s: float | None  # of the newest that holds; None: it has none from here
     epochs: list[Outbox]
     remarks: list[str]
-    labels: tuple[str, ...] = ()
     refusals: list[Refusal]
+    labels: tuple[str, ...] = ()
 
 
 class Devices(msgspec.Struct, frozen=True, kw_only=True):
