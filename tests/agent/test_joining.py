@@ -136,6 +136,7 @@ def test_a_bundle_of_other_topics_is_refused(tmp_path, bundle):
         (0.0, "this board's clock says 1970-01-01: set the clock, then join"),
         (time.time() + 800 * DAY_S, "it expired on .* enroll orin-1 --renew"),
     ],
+    ids=["before", "after"],
 )
 def test_a_certificate_that_is_not_good_now_is_refused(tmp_path, bundle, clock_unix_s, words):
     with pytest.raises(ConfigInvalid, match=words):

@@ -53,7 +53,7 @@ def test_trials_and_traces_of_all_files_are_found(tmp_path: Path) -> None:
     assert shipped.traces([ids[1], "not shipped", ids[0]]) == [dgx.traces[1], dgx.traces[0]]
 
 
-@pytest.mark.parametrize("body", [b"", b"no gzip", gzip.compress(b"{}\n")])
+@pytest.mark.parametrize("body", [b"", b"no gzip", gzip.compress(b"{}\n", mtime=0)])
 def test_a_damaged_file_is_named_with_the_way_around_it(tmp_path: Path, body: bytes) -> None:
     (tmp_path / "broken.jsonl.gz").write_bytes(body)
     with pytest.raises(ConfigInvalid, match=r"broken\.jsonl\.gz.*--no-reference"):
