@@ -34,6 +34,7 @@ COMMANDS = {
     "meters": Command("agent.commands.meters", "show the power sensors of this host; find out how they behave"),
     "simulate": Command("agent.commands.simulate", "play a Jetson in a folder, for trying things out without one"),
     "suites": Command("agent.commands.suites", "list the suites, or show what one would do here"),
+    "models": Command("agent.commands.models", "list the models, or what one asks of the hardware, by operator"),
     "gguf": Command("agent.commands.gguf", "write a model with random weights as a GGUF file, for a llama.cpp server"),
     "export": Command("agent.commands.export", "write what the outbox holds to a file, for carrying by hand"),
 }

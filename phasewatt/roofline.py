@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from phasewatt import quantization
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Architecture, Phase, Task
+from phasewatt.records import Architecture, Experts, Phase, Task
 
 BYTES_PER_ELEMENT: Mapping[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -124,6 +124,12 @@ def _attention(shape: Architecture) -> int:
     return shape.hidden_size * (heads + kv) + bias + heads * shape.hidden_size
 
 
+def experts_met(mixture: Experts, tokens: int) -> float:
+    """How many experts of a layer a pass of `tokens` tokens is expected to meet where all are equally likely."""
+    missed = (1 - mixture.per_token / mixture.count) ** tokens  # the chance of one expert, by all of them
+    return mixture.count * (1 - missed)
+
+
 def _ffn_total(shape: Architecture) -> int:
     return round(_ffn(shape, None if shape.experts is None else shape.experts.count))
 
@@ -137,8 +143,7 @@ def _ffn_met(shape: Architecture, tokens: int) -> float:
     """Feed-forward parameters that a pass of `tokens` tokens is expected to meet."""
     if shape.experts is None:
         return _ffn_total(shape)
-    missed = (1 - shape.experts.per_token / shape.experts.count) ** tokens  # the chance of one expert, by all of them
-    return _ffn(shape, shape.experts.count * (1 - missed))
+    return _ffn(shape, experts_met(shape.experts, tokens))
 
 
 def _ffn(shape: Architecture, experts: float | None) -> float:
