@@ -182,11 +182,13 @@ def certificates(folder: Path) -> tuple[Path, Path]:
     return made[0], made[1]
 
 
-def test_an_installation_that_fails_leaves_no_half(host, wheelhouse):
-    """The wheel is no wheel: pip refuses it after the environment was made."""
-    (wheelhouse / "constraints.txt").write_text("")
-    done = install(host, "--wheelhouse", wheelhouse, "--python", sys.executable)
-    assert done.returncode != 0
+def test_an_installation_that_fails_leaves_no_half(host, wheelhouse, tmp_path):
+    """A Python whose environments lack pip: nothing can be installed into what was made."""
+    bare = tmp_path / "python3"
+    bare.write_text(f'#!/bin/sh\n[ "$2" != venv ] || set -- "$@" --without-pip\nexec {sys.executable} "$@"\n')
+    bare.chmod(0o755)
+    done = install(host, "--wheelhouse", wheelhouse, "--python", bare)
+    assert done.returncode != 0 and "No module named pip" in done.stderr
     assert not list((host / "opt/phasewatt/releases").iterdir())
     assert not (host / "opt/phasewatt/current").exists()
 
