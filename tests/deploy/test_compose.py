@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.broker import find_mosquitto
+from tests.fixtures.broker import find_mosquitto, free_port
 
 COMPOSE = Path(__file__).resolve().parents[2] / "deploy/compose"
 IMAGES = COMPOSE.parent / "images"
@@ -128,12 +127,6 @@ def hand_over(root: Path) -> None:
     """All to user 10002."""
     for path in (root, *root.rglob("*")):
         os.chown(path, 10002, 10002)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def await_line(file: Path, end: str, patience_s: float = 30.0) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures.broker import find_mosquitto, free_port
 from tests.machine.booted import Machine
 
 pytestmark = [pytest.mark.nspawn, pytest.mark.timeout(1200)]
@@ -65,6 +66,24 @@ class Centre:
         done = self._fleet.collect("jobs", "submit", str(file), "--id", job)
         assert done.returncode == 0, done.stderr
         return job
+
+    def managed_broker(self) -> str:
+        """Another collector on the same store, with a mosquitto that asks who everybody is; the board's bundle."""
+        find_mosquitto()
+        root = self._fleet.root
+        authority = ("--authority", str(root / "authority"))
+        ports = ("--bind", "127.0.0.1", "--port", str(free_port()), "--centre-port", str(free_port()))
+        out = root / "b.bundle"
+        for arguments in (
+            ("broker-config", str(root / "broker"), "--host", "127.0.0.1", *ports, *authority),
+            ("enroll", DEVICE, "--out", str(out), *authority),
+        ):
+            done = self._fleet.collect(*arguments)
+            assert done.returncode == 0, done.stderr
+        serve = ("serve", "--db", self._fleet.db, "--broker", "managed", *authority, "--name", "second")
+        served = self._fleet.started("collector.app", *serve)
+        assert served.line.startswith("broker managed"), served.line
+        return out.read_text()
 
     def await_end(self, job: str, patience_s: float = 120.0) -> None:
         """Wait until the collector knows that a job succeeded."""
@@ -358,6 +377,22 @@ def test_secrets_are_roots_and_reach_the_service_as_credentials(machine: Machine
     assert "/run/credentials/phasewatt-agent.service/password_file" in machine.run("cat", f"{STATE}/agent.toml")
     centre.await_telemetry(before)
     machine.run("rm", "-r", "/root/agent.toml", "/root/word")
+
+
+def test_a_bundle_lets_the_board_in_over_tls(machine: Machine, centre: Centre) -> None:
+    """A real broker with an authority of its own; the installer's last words say until when the certificate holds."""
+    bundle = centre.managed_broker()
+    before = centre.telemetry()
+    machine.run("sh", "-c", f"umask 077; rm {STATE}/agent.toml; cat >/root/b.bundle <<'END'\n{bundle}END")
+    said = " ".join(install(machine, "new", "--bundle", "/root/b.bundle").split())
+    assert f"ok identity: certificate of {DEVICE}, good until" in said and "NO broker" not in said
+    assert machine.run("stat", "-c", "%U %a", f"{STATE}/identity/board.pem").strip() == "phasewatt 600"
+    centre.await_telemetry(before)
+    other = bundle.replace(DEVICE, "booted-2")
+    machine.run("sh", "-c", f"umask 077; cat >/root/b.bundle <<'END'\n{other}END")
+    refused = install(machine, "new", "--bundle", "/root/b.bundle", fails=True)
+    assert f"a bundle for booted-2, and this board is {DEVICE}" in refused and "nothing was changed" in refused
+    machine.run("rm", "/root/b.bundle")
 
 
 def test_removal_keeps_records_and_purge_keeps_nothing(machine: Machine) -> None:
