@@ -33,8 +33,6 @@ def refused(done: subprocess.CompletedProcess[str], what: str, remedy: str, host
 def filled_wheelhouse(folder: Path) -> Path:
     """A wheel of this tree, and the daemon's pins as this environment has them."""
     out = folder / "filled"
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
     pins = re.findall(
         r"^(msgspec|paho-mqtt|psutil|rich|markdown-it-py|mdurl|Pygments|nvidia-ml-py)==(\S+)",
         (ROOT / "requirements.txt").read_text(),
@@ -42,6 +40,9 @@ def filled_wheelhouse(folder: Path) -> Path:
     )
     wanted = [f"{name}=={version}" for name, version in pins]
     pip = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "--only-binary=:all:", "--dest", str(out)]
-    subprocess.run([*pip, *wanted, *(["tomli"] if sys.version_info < (3, 11) else [])], check=True)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    with subprocess.Popen([*pip, *wanted, *(["tomli"] if sys.version_info < (3, 11) else [])]) as download:
+        subprocess.run(build, check=True, capture_output=True)
+    assert download.returncode == 0
     (out / "constraints.txt").write_text("")
     return out
