@@ -372,7 +372,8 @@ def test_secrets_are_roots_and_reach_the_service_as_credentials(machine: Machine
     )
     machine.run("sh", "-c", f"umask 077; echo secret >/root/word; cat >/root/agent.toml <<'END'\n{settings}END")
     before = centre.telemetry()
-    install(machine, "new", "--config", "/root/agent.toml")
+    said = install(machine, "new", "--config", "/root/agent.toml")
+    assert "lets this board in" in said, said
     assert machine.run("stat", "-c", "%U %a", "/etc/phasewatt/credentials/password_file").strip() == "root 600"
     assert "/run/credentials/phasewatt-agent.service/password_file" in machine.run("cat", f"{STATE}/agent.toml")
     centre.await_telemetry(before)
