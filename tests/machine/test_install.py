@@ -9,7 +9,7 @@ import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,12 @@ class Centre:
     def __init__(self, fleet: Any) -> None:
         self._fleet = fleet
         _, self.broker = fleet.collector()
+        self._managing: Any = None
+
+    def end(self) -> None:
+        """End the broker that lives with a collector; killing that one would leave it."""
+        if self._managing is not None:
+            self._managing.end()
 
     def telemetry(self) -> int:
         """Records of telemetry that are stored."""
@@ -81,8 +87,8 @@ class Centre:
             done = self._fleet.collect(*arguments)
             assert done.returncode == 0, done.stderr
         serve = ("serve", "--db", self._fleet.db, "--broker", "managed", *authority, "--name", "second")
-        served = self._fleet.started("collector.app", *serve)
-        assert served.line.startswith("broker managed"), served.line
+        self._managing = self._fleet.started("collector.app", *serve)
+        assert self._managing.line.startswith("broker managed"), self._managing.line
         return out.read_text()
 
     def await_end(self, job: str, patience_s: float = 120.0) -> None:
@@ -106,8 +112,10 @@ class Centre:
 
 
 @pytest.fixture(scope="module")
-def centre(fleet: Any) -> Centre:
-    return Centre(fleet)
+def centre(fleet: Any) -> Iterator[Centre]:
+    made = Centre(fleet)
+    yield made
+    made.end()
 
 
 @pytest.fixture(scope="module")
