@@ -8,9 +8,9 @@ usage() {
 usage: install-agent.sh [options]
   --dry-run           say what would be done, and change nothing
   --wheelhouse DIR    install from the wheels in DIR, without a network (made by `make wheelhouse`)
-  --bundle FILE       settings and keys of this board, as `phasewatt-collector enroll` wrote them
+  --bundle FILE       broker and keys of this board, as `phasewatt-collector enroll` wrote them
   --config FILE       an agent.toml; the certificates and keys that it names become credentials of the service
-  --broker HOST:PORT  or no more than the broker's address
+  --broker HOST:PORT  or no more than the address of a broker on this host, which asks nobody
   --device NAME       name of this board (default: made of the host's name)
   --python FILE       Python to use, 3.10 to 3.13 (default: the host's)
   --torch WHICH       system: the torch that this host's Python has; URL: an index with builds for this platform;
@@ -94,7 +94,7 @@ check_systemd
 check_writable
 check_room
 check_settings
-check_certificates
+check_way_in
 refuse_if_any
 note_clock
 

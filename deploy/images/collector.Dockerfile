@@ -30,11 +30,12 @@ RUN if ! command -v python3 >/dev/null; then \
     groupadd --gid 10002 phasewatt; \
     useradd --uid 10002 --gid 10002 --no-create-home --home-dir /var/lib/phasewatt-collector \
         --shell /usr/sbin/nologin phasewatt; \
-    install -d -o phasewatt -g phasewatt -m 0750 /var/lib/phasewatt-collector
+    install -d -o phasewatt -g phasewatt -m 0750 /var/lib/phasewatt-collector; \
+    install -d -o phasewatt -g phasewatt -m 0700 /var/lib/phasewatt-broker
 COPY --from=build /opt/phasewatt /opt/phasewatt
 COPY deploy/images/collector_health.py /opt/phasewatt/health.py
 ENV PATH=/opt/phasewatt/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 NO_COLOR=1 \
-    MPLCONFIGDIR=/var/lib/phasewatt-collector/matplotlib
+    XDG_STATE_HOME=/var/lib/phasewatt-collector MPLCONFIGDIR=/var/lib/phasewatt-collector/matplotlib
 USER 10002:10002
 VOLUME /var/lib/phasewatt-collector
 HEALTHCHECK --interval=60s --timeout=20s --start-period=30s --retries=3 \

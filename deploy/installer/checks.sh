@@ -104,18 +104,35 @@ check_settings() {
     for file in "$bundle" "$config"; do
         [ -z "$file" ] || [ -r "$file" ] || problem "$file cannot be read" "check the path"
     done
-    given=0
-    for one in "$bundle" "$config" "$broker"; do [ -z "$one" ] || given=$((given + 1)); done
-    [ "$given" -le 1 ] || problem "--bundle, --config and --broker exclude each other" "give one of them"
+    case "$broker" in
+        "" | localhost:* | 127.*:* | "[::1]":*) ;;
+        *) problem "--broker $broker: a broker on another host must speak TLS and ask who this is" \
+            "phasewatt-collector enroll NAME in the centre, and --bundle FILE here" ;;
+    esac
+    [ -z "$broker" ] || [ -z "$bundle$config" ] ||
+        problem "--broker excludes --bundle and --config, which name the broker" "leave it out"
 }
 
-check_certificates() {
+# What would let this board in: is it for this board, and does it hold today?
+check_way_in() {
     [ -n "$python_version" ] || return 0
     for file in "$bundle" "$config"; do
         [ -r "$file" ] || continue
-        expired=$("$python" "$here/installer/certificates.py" "$file" 2>&1) || problem "$expired" \
-            "have a new one issued by the centre; if it should still hold, check this host's clock: $(date -u)"
+        # shellcheck disable=SC2046 # names have no spaces
+        found=$("$python" "$here/installer/way_in.py" "$file" $(own_names) 2>&1) || problem "$file: $found" "check the file"
+        while IFS="$(printf '\t')" read -r what remedy; do
+            [ -z "$remedy" ] || problem "$what" "$remedy"
+        done <<END
+$found
+END
     done
+}
+
+# The names that this board has: by the command line, by what it stored, and by its settings.
+own_names() {
+    echo "$device"
+    cat "$state/device" 2>/dev/null || true
+    sed -n 's/^ *device *= *"\([^"]*\)".*/\1/p' "${config:-$settings}" 2>/dev/null || true
 }
 
 # An agent that this installer did not start: the package's, or one that somebody runs by hand.

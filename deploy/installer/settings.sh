@@ -16,14 +16,13 @@ make_user() {
 
 make_settings() {
     if [ ! -d "$state" ]; then step make "$state" -- mkdir -p "$state"; fi
-    if [ -n "$bundle" ]; then
-        step join by "$bundle" -- join_by_bundle
-    elif [ -n "$config" ]; then
-        step take settings from "$config" -- cp "$config" "$settings"
-    elif [ -n "$broker" ]; then
-        step write "$settings" for broker "$broker" -- write_settings
-    elif [ -f "$settings" ]; then
-        say "$settings stays as it is"
+    [ -z "$config" ] || step take settings from "$config" -- cp "$config" "$settings"
+    [ -z "$bundle" ] || step join by "$bundle" -- join_by_bundle
+    [ -z "$broker" ] || step write "$settings" for broker "$broker" -- write_settings
+    if [ -n "$config$bundle$broker" ]; then
+        :
+    elif [ -f "$settings" ] || [ -f "$state/joined.toml" ]; then
+        say "what is set in $state stays as it is"
     else
         note "no broker is set: records wait in the outbox" "run again with --bundle, --config or --broker"
     fi
@@ -36,13 +35,12 @@ write_settings() {
 }
 
 join_by_bundle() {
-    joins=$home/releases/$release/bin/phasewatt-agent
-    if ! "$joins" join --help >/dev/null 2>&1; then
-        say "this version of the agent has no command join, so it cannot read a bundle: nothing was put in use" >&2
-        echo "    -> --config FILE with the same settings, or a newer version" >&2
+    if ! "$home/releases/$release/bin/phasewatt-agent" join "$bundle" --state-dir "$state"; then
+        say "this board cannot join by $bundle: nothing was put in use" >&2
         exit 1
     fi
-    "$joins" join "$bundle" --state-dir "$state"
+    # In an image that is being built, the files will have other paths than now.
+    [ -z "$root" ] || sed -i "s|\"[^\"]*\(/var/lib/phasewatt-agent/identity/\)|\"\1|" "$state/joined.toml"
 }
 
 own_state() {

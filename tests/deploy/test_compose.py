@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
-import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
-from tests.fixtures.broker import Mosquitto, find_mosquitto
+from tests.fixtures.broker import find_mosquitto, free_port
 
 COMPOSE = Path(__file__).resolve().parents[2] / "deploy/compose"
 IMAGES = COMPOSE.parent / "images"
@@ -62,56 +65,109 @@ def test_only_the_broker_is_open_to_the_network(services):
 
 def test_the_collectors_settings_are_taken():
     settings = pytest.importorskip("collector.settings")
-    assert settings.load(COMPOSE / "collector.toml").broker.address == "broker:8883"
+    assert settings.load(COMPOSE / "collector.toml").broker.address == "broker:8884"
+
+
+def test_passwords_are_made_once_and_shown_to_nobody(tmp_path):
+    out, made = tmp_path / "secrets", set()
+    for _ in range(2):
+        environment = {"PATH": "/usr/bin:/bin", "PHASEWATT_SECRETS": str(out)}
+        done = subprocess.run(["sh", COMPOSE / "passwords.sh"], env=environment, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        made.add((out / "database_password").read_text())
+    assert len(made) == 1 and re.fullmatch("[0-9a-f]{48}", *made)
+    assert (out / "pgpass").read_text() == f"database:5432:phasewatt:phasewatt:{made.pop()}\n"
+    assert out.stat().st_mode & 0o777 == 0o700 and (out / "pgpass").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.fixture(scope="module")
-def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed: apt-get install openssl")
-    out = tmp_path_factory.mktemp("secrets")
-    command = ["sh", str(COMPOSE / "certificates.sh"), "127.0.0.1", "board-1", "board-2"]
-    for _ in range(2):  # the second time all is there, and stays
-        environment = {"PATH": "/usr/bin:/bin", "PHASEWATT_SECRETS": str(out)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
-    return out
+def centre() -> Iterator[Centre]:
+    """Broker and collector as the compose file has them, but for their folders and ports."""
+    with TemporaryDirectory() as folder:  # not of pytest, whose folders are closed to the broker's user
+        made = Centre(Path(folder))
+        yield made
+        made.end()
 
 
-def test_secrets_are_for_their_owner_alone(secrets):
-    assert {path.stat().st_mode & 0o077 for path in secrets.iterdir()} == {0}
-    assert (secrets / "database_password").read_text() in (secrets / "pgpass").read_text()
+class Centre:
+    """What the collector's image writes, and a mosquitto that has it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.ports = root, (free_port(), free_port())
+        self.common = ["--authority", str(root / AUTHORITY), "--db", f"sqlite:///{root / 'collector.db'}"]
+        (root / AUTHORITY).parent.mkdir(parents=True)
+        ports = ["--port", str(self.ports[0]), "--centre-port", str(self.ports[1]), "--bind", "127.0.0.1"]
+        self.command("broker-config", str(root / "broker"), "--host", "127.0.0.1", "--host", "broker", *ports)
+        config = root / "broker/mosquitto.conf"
+        # In the container, the user's name in there is unknown; it is not root, and so it does not matter.
+        config.write_text(re.sub("(?m)^user .*$", "user of-no-host", config.read_text()))
+        other = {"user": 10002, "group": 10002, "extra_groups": []} if os.geteuid() == 0 else {}
+        if other:
+            hand_over(root)
+        self._log = (root / "log").open("w+")
+        self._broker = subprocess.Popen([find_mosquitto(), "-c", config], stderr=self._log, **other)  # type: ignore[call-overload]
+        await_line(root / "log", "running")
+
+    def command(self, *arguments: str) -> None:
+        """One of the collector's."""
+        from collector.app import main
+
+        assert main([*arguments, *self.common]) == 0
+
+    def end(self) -> None:
+        self._broker.terminate()
+        self._broker.wait(20)
+        self._log.close()
+
+
+AUTHORITY = "var/lib/phasewatt-collector/phasewatt/authority"
+
+
+def hand_over(root: Path) -> None:
+    """All to user 10002."""
+    for path in (root, *root.rglob("*")):
+        os.chown(path, 10002, 10002)
+
+
+def await_line(file: Path, end: str, patience_s: float = 30.0) -> None:
+    deadline_s = time.monotonic() + patience_s
+    while not any(line.endswith(end) for line in file.read_text().splitlines()):
+        assert time.monotonic() < deadline_s, file.read_text()
+        time.sleep(0.05)
 
 
 @pytest.mark.broker
-def test_a_board_gets_in_by_its_certificate_alone(secrets, tmp_path):
-    """The broker's configuration as it stands, but for its paths."""
+def test_the_collector_of_the_compose_file_is_let_in(centre):
+    config = centre.root / "collector.toml"
+    text = (COMPOSE / "collector.toml").read_text().replace('"/var/', f'"{centre.root}/var/')
+    config.write_text(text.replace("broker:8884", f"127.0.0.1:{centre.ports[1]}"))
+    command = [sys.executable, "-m", "collector.app", "serve", "--config", str(config), *centre.common]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline().startswith(f"collector ready: broker 127.0.0.1:{centre.ports[1]}")
+        finally:
+            process.terminate()
+
+
+@pytest.mark.broker
+def test_a_board_gets_in_by_its_bundle_alone(centre, tmp_path):
+    from agent import joining
     from agent.checks.delivery import refusal_of
-    from agent.settings import Broker, broker_of
+    from agent.settings import Broker, Settings, broker_of, with_joined
 
-    broker = Mosquitto(find_mosquitto(), tmp_path)
-    lines = (COMPOSE / "mosquitto.conf").read_text().replace("/run/secrets/", f"{secrets}/")
-    lines = lines.replace("/mosquitto/config/", f"{COMPOSE}/").replace("/mosquitto/data/", f"{tmp_path}/")
-    lines = lines.replace("listener 8883", f"listener {broker.port} 127.0.0.1").replace("log_dest stderr", "user root")
-    (tmp_path / "mosquitto.conf").write_text(lines)
-    broker.start()
-    try:
-        address, ca = f"127.0.0.1:{broker.port}", str(secrets / "ca.pem")
+    centre.command("enroll", "board-1", "--out", str(tmp_path / "b"))
+    joining.join(joining.read(tmp_path / "b"), tmp_path / "state", None)
+    joined = with_joined(Settings(), tmp_path / "state").broker
+    assert joined.address == f"127.0.0.1:{centre.ports[0]}"
 
-        def asked(name: str | None, device: str) -> str | None:
-            files = {} if name is None else {part: str(secrets / f"{name}.{end}") for part, end in ENDS}
-            settings = broker_of(Broker(address=address, ca_file=ca, **files))
-            assert settings is not None
-            return refusal_of(settings, device, patience_s=20)
+    def asked(settings: Broker) -> str | None:
+        found = broker_of(settings)
+        assert found is not None
+        return refusal_of(found, "board-1", patience_s=20)
 
-        assert asked("board-1", "board-1") is None
-        assert asked(None, "board-1") is not None
-    finally:
-        broker.stop()
-
-
-ENDS = (("cert_file", "pem"), ("key_file", "key"))
+    assert asked(joined) is None
+    assert asked(Broker(address=joined.address, ca_file=joined.ca_file)) is not None
 
 
 @pytest.mark.parametrize("file", ["agent.Dockerfile", "collector.Dockerfile"])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -14,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-INSTALLER = ROOT / "deploy/install-agent.sh"
+from tests.deploy.hosts import INSTALLER, ROOT, content, install, refused
+
 SCRIPTS = (INSTALLER, *sorted((ROOT / "deploy/installer").glob("*.sh")))
 pytestmark = pytest.mark.timeout(600)  # an environment is made, which takes seconds where nothing else runs
 JETPACKS = {
@@ -23,21 +21,6 @@ JETPACKS = {
     "6": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n",
     "7": "# R38 (release), REVISION: 2.0, GCID: 41844464, BOARD: generic, EABI: aarch64\n",
 }
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Path:
-    """The root of a host without anything."""
-    (tmp_path / "root" / "etc").mkdir(parents=True)
-    return tmp_path / "root"
-
-
-@pytest.fixture
-def wheelhouse(tmp_path: Path) -> Path:
-    """What looks like one."""
-    (tmp_path / "wheels").mkdir()
-    (tmp_path / "wheels" / "phasewatt-1.2.3-py3-none-any.whl").write_bytes(b"")
-    return tmp_path / "wheels"
 
 
 def jetson(host: Path, jetpack: str) -> None:
@@ -55,28 +38,9 @@ def python_of(folder: Path, version: str, modules: str = "") -> Path:
     return program
 
 
-def install(host: Path, *options: object, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """The installer on a root of its own."""
-    environment = {"PATH": f"{path}:/usr/bin:/bin" if path else f"{Path(sys.executable).parent}:/usr/bin:/bin"}
-    command = ["sh", str(INSTALLER), "--root", str(host), *map(str, options)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
-
-
-def content(host: Path) -> set[str]:
-    return {str(path.relative_to(host)) for path in host.rglob("*")}
-
-
-def refused(done: subprocess.CompletedProcess[str], what: str, remedy: str, host: Path, before: set[str]) -> None:
-    """It said what and the remedy, and nothing was changed."""
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert what in done.stderr and remedy in done.stderr
-    assert done.stderr.endswith("install-agent: nothing was changed\n")
-    assert content(host) == before
-
-
 def test_a_dry_run_says_its_steps_and_changes_nothing(host, wheelhouse):
     before = content(host)
-    done = install(host, "--dry-run", "--wheelhouse", wheelhouse, "--broker", "b:1883")
+    done = install(host, "--dry-run", "--wheelhouse", wheelhouse, "--broker", "127.0.0.1:1883")
     assert done.returncode == 0, done.stderr
     assert "would install release 1.2.3-" in done.stdout
     assert "would write" in done.stdout and "phasewatt-agent.service" in done.stdout
@@ -138,7 +102,8 @@ def test_the_platforms_own_torch_is_taken(host, wheelhouse, tmp_path):
         (("--torch", "newest"), "--torch newest: expected system, wheelhouse, or the URL", "--torch URL"),
         (("--wheelhouse", "/nowhere"), "expected one phasewatt-*.whl in it, found 0", "make wheelhouse"),
         (("--config", "/nowhere/agent.toml"), "/nowhere/agent.toml cannot be read", "check the path"),
-        (("--config", __file__, "--broker", "b:1"), "exclude each other", "give one of them"),
+        (("--config", __file__, "--broker", "localhost:1"), "--broker excludes --bundle and --config", "leave it out"),
+        (("--broker", "b:1883"), "a broker on another host must speak TLS and ask who this is", "--bundle FILE here"),
     ],
 )
 def test_a_wrong_option_is_refused_with_the_remedy(host, wheelhouse, options, what, remedy):
@@ -159,18 +124,36 @@ def test_an_expired_certificate_is_refused(host, wheelhouse, tmp_path):
     config = tmp_path / "agent.toml"
     config.write_text(f'[broker]\naddress = "b:8883"\nca_file = "{old}"\n')
     done = install(host, "--wheelhouse", wheelhouse, "--config", config)
-    refused(
-        done, f"{old}: its certificate expired on Jan  2 00:00:00 2020 GMT", "check this host's clock", host, before
-    )
+    refused(done, f"{old}: its certificate expired on Jan  2 00:00:00 2020 GMT", "set this host's clock", host, before)
 
 
-def test_an_expired_certificate_in_a_bundle_is_refused(host, wheelhouse, tmp_path):
+def test_an_expired_bundle_is_refused(host, wheelhouse, expired):
     before = content(host)
-    old, new = certificates(tmp_path)
-    bundle = tmp_path / "b.bundle"
-    bundle.write_text(json.dumps({"digest": "", "bundle": {"ca": new.read_text(), "certificate": old.read_text()}}))
-    done = install(host, "--wheelhouse", wheelhouse, "--bundle", bundle)
-    refused(done, f"{bundle} (certificate): its certificate expired", "have a new one issued", host, before)
+    done = install(host, "--wheelhouse", wheelhouse, "--bundle", expired)
+    refused(done, f"{expired} (certificate): its certificate expired", "enroll board-1 --renew", host, before)
+
+
+@pytest.mark.parametrize("how", ["--device", "settings", "records"])
+def test_a_bundle_of_another_board_is_refused(host, wheelhouse, enroll, how):
+    """Whether the name was given here, stands in the settings, or is that of the records."""
+    state = host / "var/lib/phasewatt-agent"
+    state.mkdir(parents=True)
+    (state / "agent.toml").write_text('device = "board-2"\n' if how == "settings" else "")
+    if how == "records":
+        (state / "device").write_text("board-2\n")
+    before = content(host)
+    options = ("--device", "board-2") if how == "--device" else ()
+    bundle = enroll(f"other-{how.strip('-')}")
+    done = install(host, "--wheelhouse", wheelhouse, "--bundle", bundle, *options)
+    refused(done, "and this board is board-2", "phasewatt-collector enroll board-2", host, before)
+
+
+def test_a_bundle_and_settings_may_be_given_together(host, wheelhouse, enroll, tmp_path):
+    config = tmp_path / "agent.toml"
+    config.write_text('labels = ["orin"]\n')
+    done = install(host, "--dry-run", "--wheelhouse", wheelhouse, "--bundle", enroll("both"), "--config", config)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.index("would take settings from") < done.stdout.index("would join by")
 
 
 def test_a_certificate_that_holds_is_taken(host, wheelhouse, tmp_path):
@@ -199,65 +182,15 @@ def certificates(folder: Path) -> tuple[Path, Path]:
     return made[0], made[1]
 
 
-def test_an_agent_is_installed_offline_under_a_root_and_removed(host, tmp_path, wheels):
-    """The whole thing with this Python: environment, settings with their secrets, unit; then the same way back."""
-    (tmp_path / "word").write_text("secret\n")
-    config = tmp_path / "agent.toml"
-    config.write_text('device = "a"\n[broker]\naddress = "b:1"\nusername = "u"\npassword_file = "word"\n')
-    done = install(host, "--wheelhouse", wheels, "--config", config, "--python", sys.executable)
-    assert done.returncode == 0, done.stdout + done.stderr
-    program = host / "opt/phasewatt/current/bin/phasewatt-agent"
-    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-    assert said.stdout.startswith("phasewatt-agent ")
-    secret = host / "etc/phasewatt/credentials/password_file"
-    assert secret.read_text() == "secret\n" and secret.stat().st_mode & 0o777 == 0o600
-    settings = (host / "var/lib/phasewatt-agent/agent.toml").read_text()
-    assert 'password_file = "/run/credentials/phasewatt-agent.service/password_file"' in settings
-    dropped = (host / "etc/systemd/system/phasewatt-agent.service.d/credentials.conf").read_text()
-    assert "LoadCredential=password_file:/etc/phasewatt/credentials/password_file\n" in dropped
-    again = install(host, "--wheelhouse", wheels, "--python", sys.executable)
-    assert again.returncode == 0 and "is here already" in again.stdout and "stays as it is" in again.stdout
-    (tmp_path / "b.bundle").write_text("{}")
-    joined = install(host, "--wheelhouse", wheels, "--bundle", tmp_path / "b.bundle", "--python", sys.executable)
-    # Refused by `join`, or by the installer where this agent has no such command.
-    assert joined.returncode != 0 and re.search("has no command join|not a whole bundle", joined.stderr), joined.stderr
-    assert (host / "var/lib/phasewatt-agent/agent.toml").read_text() == settings
-    assert install(host, "--uninstall").returncode == 0
-    assert not (host / "opt/phasewatt").exists() and (host / "var/lib/phasewatt-agent/agent.toml").is_file()
-    assert install(host, "--uninstall", "--purge").returncode == 0
-    assert not any(path.is_file() or path.is_symlink() for path in host.rglob("*"))
-
-
-def test_an_installation_that_fails_leaves_no_half(host, wheelhouse):
-    """The wheel is no wheel: pip refuses it after the environment was made."""
-    (wheelhouse / "constraints.txt").write_text("")
-    done = install(host, "--wheelhouse", wheelhouse, "--python", sys.executable)
-    assert done.returncode != 0
+def test_an_installation_that_fails_leaves_no_half(host, wheelhouse, tmp_path):
+    """A Python whose environments lack pip: nothing can be installed into what was made."""
+    bare = tmp_path / "python3"
+    bare.write_text(f'#!/bin/sh\n[ "$2" != venv ] || set -- "$@" --without-pip\nexec {sys.executable} "$@"\n')
+    bare.chmod(0o755)
+    done = install(host, "--wheelhouse", wheelhouse, "--python", bare)
+    assert done.returncode != 0 and "No module named pip" in done.stderr
     assert not list((host / "opt/phasewatt/releases").iterdir())
     assert not (host / "opt/phasewatt/current").exists()
-
-
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel of this tree, and the daemon's pins."""
-    return filled_wheelhouse(tmp_path_factory.mktemp("wheelhouse"))
-
-
-def filled_wheelhouse(folder: Path) -> Path:
-    """A wheel of this tree, and the daemon's pins as this environment has them."""
-    out = folder / "filled"
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
-    pins = re.findall(
-        r"^(msgspec|paho-mqtt|psutil|rich|markdown-it-py|mdurl|Pygments|nvidia-ml-py)==(\S+)",
-        (ROOT / "requirements.txt").read_text(),
-        re.MULTILINE,
-    )
-    wanted = [f"{name}=={version}" for name, version in pins]
-    pip = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "--only-binary=:all:", "--dest", str(out)]
-    subprocess.run([*pip, *wanted, *(["tomli"] if sys.version_info < (3, 11) else [])], check=True)
-    (out / "constraints.txt").write_text("")
-    return out
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)

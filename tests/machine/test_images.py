@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -147,8 +148,18 @@ def test_the_collectors_image_serves(buildah: Buildah, context: Path, figure: Ca
     try:
         assert running.config["User"] == "10002:10002"
         assert "broker 127.0.0.1:" in running.line("collector ready")
+        broker = ("/var/lib/phasewatt-broker", "--host", "collector.example", "--host", "broker")
+        assert running.inside("phasewatt-collector", "broker-config", *broker) == 0
+        assert running.inside("phasewatt-collector", "enroll", "orin-lab-1", "--out", "/tmp/orin-lab-1.bundle") == 0
+        for file in named_by_the_compose_file():
+            assert running.inside("test", "-r", file) == 0, file
     finally:
         running.end()
+
+
+def named_by_the_compose_file() -> list[str]:
+    settings = (kits.ROOT / "deploy/compose/collector.toml").read_text()
+    return [*re.findall('_file = "(.+)"', settings), "/var/lib/phasewatt-broker/mosquitto.conf"]
 
 
 def serve(broker: str) -> tuple[str, ...]:
