@@ -34,6 +34,7 @@ _OF_ONE_PROMPT = frozenset(
 )
 _OF_ONE_MODE = frozenset({"mode", "tf32"})
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=_PLAIN)]
+NameOrNone = Annotated[str, Meta(max_length=200, pattern=_PLAIN)]  # "": none
 
 
 _ALL = (Phase.PREFILL, Phase.DECODE, Phase.REQUEST)
@@ -83,8 +84,8 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
     threads: Positive | None = None
     prompt_seed: Annotated[int, Meta(ge=0)] = 1
     phases: Annotated[str, Meta(pattern=_LIKE_PHASES)] = ALL_PHASES  # which of them are measured
-    endpoint: Name | Literal[""] = ""  # of engine served: http://HOST:PORT on this host
-    served_model: Name | Literal[""] = ""  # what its server calls the model; not needed where it has one alone
+    endpoint: NameOrNone = ""  # of engine served: http://HOST:PORT on this host
+    served_model: NameOrNone = ""  # what its server calls the model; not needed where it has one alone
 
     @property
     def label(self) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from collector.bills import Bill, Price, bills_of
-from collector.compare import compare
 from collector.comparison import Comparison
 from collector.conditions import GroupKey, group_of, in_order
 from collector.pairing import Across
@@ -136,6 +135,8 @@ def _stratum(
     members: Sequence[StoredTrial], condition: Condition, baseline: str | None, price: Price | None
 ) -> Stratum | None:
     """The comparison of a stratum; None: no work was done under two values."""
+    from collector.compare import compare  # brings numpy, which `--help` must not wait for
+
     first = compare(members, None, condition.across)
     if len({value_of(group.settings, condition) for group in first.groups}) < 2:
         return None

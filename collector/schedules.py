@@ -9,8 +9,6 @@ from __future__ import annotations
 import zoneinfo
 from datetime import datetime, timedelta, timezone
 
-from cronsim import CronSim, CronSimError
-
 from phasewatt.errors import ConfigInvalid
 
 _FIELDS = 5
@@ -20,6 +18,8 @@ def check(cron: str, zone: str) -> None:
     """Raise ConfigInvalid where a cron expression or a time zone is none."""
     if len(cron.split()) != _FIELDS:
         raise ConfigInvalid(f"schedule.cron: expected five fields (minute hour day month weekday), got {cron!r}")
+    from cronsim import CronSim, CronSimError
+
     try:
         next(CronSim(cron, datetime.now(_zone(zone))))
     except CronSimError as error:
@@ -30,6 +30,8 @@ def check(cron: str, zone: str) -> None:
 
 def newest_due(cron: str, zone: str, after_unix_s: float, now_unix_s: float) -> float | None:
     """The newest moment of a schedule after `after_unix_s` and not after `now_unix_s`; None: there is none."""
+    from cronsim import CronSim
+
     now = datetime.fromtimestamp(int(now_unix_s), _zone(zone))
     due = next(CronSim(cron, now + timedelta(seconds=1), reverse=True)).timestamp()
     return due if due > after_unix_s else None
@@ -37,6 +39,8 @@ def newest_due(cron: str, zone: str, after_unix_s: float, now_unix_s: float) -> 
 
 def next_due(cron: str, zone: str, now_unix_s: float) -> float:
     """The first moment of a schedule after `now_unix_s`."""
+    from cronsim import CronSim
+
     return next(CronSim(cron, datetime.fromtimestamp(now_unix_s, _zone(zone)))).timestamp()
 
 

@@ -281,7 +281,10 @@ class PhaseRun(Record, frozen=True):
         if not spans:
             return None
         tokens = self.tokens * len(spans)
-        end_ns = max(span.end_ns for span in spans)  # where they overlap, the last to begin may not be the last to end
+        last = (
+            spans if self.in_flight > 1 else spans[-1:]
+        )  # where they overlap, the last to begin may end before others
+        end_ns = max(span.end_ns for span in last)
         return Span(phase=self.phase, start_ns=spans[0].start_ns, end_ns=end_ns, tokens=tokens)
 
 

@@ -53,6 +53,8 @@ def write(
     """
     if kind not in TYPES:
         raise ConfigInvalid(f"--dtype: no GGUF type {kind!r} can be written here; known: {', '.join(TYPES)}")
+    if shape.experts is not None:
+        raise ConfigInvalid(f"{shape.name}: mixtures of experts are not written as GGUF here; choose a dense model")
     dtype = _WHOLE.get(kind, "float16")
     tell(f"drawing {roofline.parameter_count(shape) / 1e6:.0f}M weights")
     drawn, digest = _drawn(shape, source, dtype)

@@ -16,7 +16,7 @@ def test_every_shipped_suite_loads() -> None:
     """Names are file names; labels tell the cells of a suite apart."""
     suites = cells.shipped()
     sweeps = {"input-sweep", "output-sweep", "batch-sweep", "context-sweep"}
-    assert {"smoke", "phases", "precision", "sustained", "paper", "engines"} | sweeps == set(suites)
+    assert {"smoke", "phases", "precision", "sustained", "paper", "engines", "served"} | sweeps == set(suites)
     for suite in suites.values():
         assert len({cell.label for cell in suite.cells}) == len(suite.cells) > 0
 
@@ -76,7 +76,7 @@ def test_how_sure_an_energy_must_be_is_part_of_the_method() -> None:
         ("x = " + "[" * 5000, "s.toml: not valid TOML"),
         (CELL + "batch = []\n", "s.toml: no cell is left: an empty list sweeps nothing"),
         (CELL + 'dtype = "int8"\n', "s.toml: cells[0].dtype: "),
-        (CELL + 'engine = "vllm"\n', "engine: no engine 'vllm'; known: transformers, onnxruntime, fake"),
+        (CELL + 'engine = "vllm"\n', "engine: no engine 'vllm'; known: transformers, onnxruntime, served, fake"),
         (CELL + 'weights = "meta/llama"\n', "weights: expected random:SEED, path:DIR or hub:OWNER/NAME"),
         (CELL + f'weights = "path:{"d" * 190}/{"e" * 300}"\n', "s.toml: cells[0].weights: "),
         (_measured("energy_target = 0"), "s.toml: measure.energy_target: expected float > 0"),

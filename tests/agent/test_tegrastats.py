@@ -17,6 +17,7 @@ from agent.jetson.child import Patience
 from agent.meters.tegrastats import Tegrastats
 from phasewatt.errors import MeterUnavailable
 from phasewatt.records import Reading, Scope
+from tests.fixtures.receipts import wait_until
 from tests.fixtures.tegrastats import AGX_ORIN, NANO, THOR, at_first, program, steady
 
 PATIENCE = Patience(hung_s=1.5, pause_s=0.05, longest_pause_s=0.2)
@@ -243,7 +244,7 @@ def test_closing_ends_the_program_and_what_it_started(tmp_path: Path) -> None:
     with meter(tmp_path, f'sleep 1000 & echo $$ $! > "$0.pids"\n{steady()}'):
         pids = [int(pid) for pid in (tmp_path / "usr/bin/tegrastats.pids").read_text().split()]
         assert all(is_alive(pid) for pid in pids)
-    assert not any(is_alive(pid) for pid in pids)
+    assert wait_until(lambda: not any(is_alive(pid) for pid in pids))
 
 
 def test_one_that_ignores_being_asked_to_end_is_killed(tmp_path: Path) -> None:

@@ -223,7 +223,11 @@ def test_a_sweep_and_a_course_are_shown(
     filled: Callable[[Sequence[Measured]], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Batches beside each other, the best with a star; a trial stretch by stretch with its power."""
-    trials = [measured(done=work(batch=batch), slowness=batch / 2, sensors=[GPU], seed=batch) for batch in (1, 2, 4)]
+    under = conditions(accelerator="cuda")
+    trials = [
+        measured(done=work(batch=batch), under=under, slowness=batch / 2, sensors=[GPU], seed=batch, repetitions=200)
+        for batch in (1, 2, 4)
+    ]
     url = filled(trials)
     assert app.main(["sweeps", "--db", url]) == 0
     shown = capsys.readouterr().out

@@ -219,7 +219,7 @@ def test_lines_and_tables_show_no_control_characters():
     boards.take(LIVE, b"\x1b[2J", 1.0)
     console = Console(width=120, force_terminal=False)
     with console.capture() as capture:
-        console.print(_table(boards, 30.0, connected=True))
+        console.print(_table(boards, 30.0, None))
     shown = capture.get()
     assert "5.00 W wall" in shown
     assert "silent 29 s" in shown
@@ -240,6 +240,6 @@ def test_what_is_simulated_says_so_in_line_and_table():
         assert heard is not None
         console = Console(width=120, force_terminal=False)
         with console.capture() as capture:
-            console.print(_table(boards, 1.0, connected=True))
+            console.print(_table(boards, 1.0, None))
         shown[simulated] = (_line(heard).simulated, f"{DEVICE} (simulated)" in capture.get())
     assert shown == {False: (False, False), True: (True, True)}

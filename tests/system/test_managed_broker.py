@@ -33,9 +33,11 @@ def test_from_nothing_to_a_board_that_is_in_and_out_again(fleet: Any, tmp_path: 
     daemon = fleet.daemon("board", "--meter", "none")
     assert _until(lambda: _presence(fleet) == {"orin-1": "online"})
 
+    seen_unix_s = _last_seen_unix_s(fleet)
     pid = int((tmp_path / "state" / "phasewatt" / "broker" / "mosquitto.pid").read_text())
     os.kill(pid, signal.SIGKILL)  # the collector starts another one
     assert _until(lambda: _living_broker(tmp_path) not in {None, pid})
+    assert _until(lambda: _last_seen_unix_s(fleet) > seen_unix_s)  # the board is back
 
     _ok(fleet, "enroll", "orin-1", "--revoke")
     assert _until(lambda: _presence(fleet) == {"orin-1": "offline"})
@@ -65,6 +67,11 @@ def _ok(fleet: Any, command: str, *arguments: str) -> None:
 def _presence(fleet: Any) -> dict[str, str]:
     done = fleet.collect("devices", "--json")
     return {device["device"]: device["presence"] for device in json.loads(done.stdout)["devices"]}
+
+
+def _last_seen_unix_s(fleet: Any) -> float:
+    (device,) = json.loads(fleet.collect("devices", "--json").stdout)["devices"]
+    return float(device["last_seen_unix_s"])
 
 
 def _living_broker(tmp_path: Path) -> int | None:
