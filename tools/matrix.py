@@ -2,7 +2,7 @@
 
 Each gets an environment of its own, `.venv-3.10` and so on, which the next run reuses. The tests run from a copy
 without the sources beside it, so that what is imported is what was installed. torch is left out: it has no wheel for
-every Python, and it is several GB where the wheel is a CUDA one; the tests that need it skip and say so. All are
+every Python, and it is several GB where the wheel is a CUDA one; the tests that need a model skip and say so. All are
 tested at a time, since the tests mostly wait; what they print is kept in a file each and shown when it fails.
 """
 
@@ -25,10 +25,12 @@ WORK = ROOT / "build" / "matrix"
 MINORS = range(10, 14)
 EXTRAS = "nvml,collector,postgres,dev"
 NOT_THE_WHEEL = ("tests/test_house.py", "tests/test_package.py", "tests/deploy")  # about the tree, which is not copied
-ONCE_IS_ENOUGH = (  # kill storms, hostile streams and simulated sensors by the thousand: no version of Python changes them
+# Kill storms, hostile streams and simulated sensors by the thousand: no version of Python changes them.
+ONCE_IS_ENOUGH = (
     *("tests/faults", "tests/machine", "tests/security"),
     *("tests/phasewatt/test_energy_coverage.py", "tests/collector/test_hostile.py"),
 )
+OF_THE_MODEL = "torch|onnx|gguf"  # what these tests need beside torch, and without torch shows nothing
 MISSING = "not on this machine, not tested"
 ASKS = "import sys; print(*sys.version_info[:2], sep='.')"
 
@@ -137,7 +139,7 @@ def copy_of_tests(version: str) -> Path:
 def options(strict: bool) -> list[str]:
     """Arguments of pytest."""
     ignored = [f"--ignore={path}" for path in (*NOT_THE_WHEEL, *ONCE_IS_ENOUGH)]
-    skips = ["--no-skips", "--may-skip=torch|no recorded lines"] if strict else []
+    skips = ["--no-skips", f"--may-skip={OF_THE_MODEL}|no recorded lines"] if strict else []
     return ["-q", "-m", "not gpu and not jetson", *ignored, *skips]
 
 
