@@ -275,7 +275,7 @@ def test_a_flood_drowns_nobody_else(fleet: Fleet) -> None:
     shown = f"{sum(sent)} sent, {fleet.subscriber.dropped - dropped} not taken, {len(fleet.log.lines) - told} log lines"
     good = f"good board: {calm_s:.2f} s before, worst of {len(delays_s)} {max(delays_s):.2f} s"
     logger.info("flood: %s; %s", shown, good)
-    assert len(fleet.log.lines) - told < 500, shown
+    assert len(fleet.log.lines) - told < 300 + sum(sent) // 100, shown  # each try of one that was shut out is a line
     assert fleet.log.has("flooder floods the broker: it is shut out")
     assert not fleet.client(FLOODER).open().is_in
 
