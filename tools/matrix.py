@@ -129,9 +129,10 @@ def install(python: Path, *arguments: str) -> None:
 
 
 def copy_of_tests(version: str) -> Path:
-    """A folder with the tests and their settings, and none of the packages under test."""
+    """A folder with the tests, the benchmarks that some of them run, and their settings: no package under test."""
     there = WORK / version
-    shutil.copytree(ROOT / "tests", there / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("tests", "benchmarks"):
+        shutil.copytree(ROOT / name, there / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", there)
     return there
 
