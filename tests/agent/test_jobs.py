@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from phasewatt import codec, topics
 from phasewatt.errors import ConfigInvalid
 from phasewatt.jobs import JobGet, JobNotice, JobUpdate, Order, State
 from phasewatt.records import Outcome
-from tests.fixtures.job_board import MEMORY_BYTES, JobBoard
+from tests.fixtures.job_board import MEMORY_BYTES, JobBoard, close_all
 
 GENERATION = "g1"
 RULES = JobRules(suites=("smoke",), engines=("fake", "transformers"))
@@ -40,6 +41,12 @@ def said(board: JobBoard) -> dict[str, tuple[State, str | None]]:
     words = [message for message in board.desk.owed() if message.topic == topics.job_update("board-1")]
     reports = [report for word in words for report in codec.decode(codec.unpack(word.payload), JobUpdate).reports]
     return {report.job: (report.state, report.reason) for report in reports}
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    close_all()
 
 
 @pytest.fixture
