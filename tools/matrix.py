@@ -129,9 +129,9 @@ def install(python: Path, *arguments: str) -> None:
 
 
 def copy_of_tests(version: str) -> Path:
-    """A folder with the tests, the benchmarks that some of them run, and their settings: no package under test."""
+    """A folder with the tests, the benchmarks and pages that some of them look at, and settings: no package under test."""
     there = WORK / version
-    for name in ("tests", "benchmarks"):
+    for name in ("tests", "benchmarks", "docs"):
         shutil.copytree(ROOT / name, there / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", there)
     return there
