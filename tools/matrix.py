@@ -129,7 +129,7 @@ def install(python: Path, *arguments: str) -> None:
 
 
 def copy_of_tests(version: str) -> Path:
-    """A folder with the tests, the benchmarks and pages that some of them look at, and settings: no package under test."""
+    """A folder with the tests, what some of them look at, and their settings: no package under test."""
     there = WORK / version
     for name in ("tests", "benchmarks", "docs"):
         shutil.copytree(ROOT / name, there / name, ignore=shutil.ignore_patterns("__pycache__"))
