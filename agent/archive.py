@@ -14,8 +14,9 @@ import msgspec
 from agent.outbox import Outbox
 from phasewatt import codec, identity
 from phasewatt.errors import StoreUnavailable
+from phasewatt.fields import Kind
 from phasewatt.messages import Batch, Clock, ExportHeader
-from phasewatt.records import Kind, Trial
+from phasewatt.records import Trial
 
 
 class Source(msgspec.Struct, frozen=True):

@@ -16,10 +16,13 @@ from agent.host import Host, Observation, busy_cores
 from agent.sampler import Recording
 from agent.stopping import Stop
 from phasewatt import codec, energy, identity
+from phasewatt.conditions import Conditions, Cooling, Course
 from phasewatt.doubts import ALONE_CORES
+from phasewatt.fields import Kind, Outcome
 from phasewatt.phase_readings import phase_readings
-from phasewatt.records import Conditions, Cooling, Course, Kind, MemoryUse, Outcome, PhaseRun, Trial, Work
+from phasewatt.records import MemoryUse, PhaseRun, Trial
 from phasewatt.traces import Trace
+from phasewatt.work import Work
 
 _LOOK_S = 0.5
 _MOST_NOTES = 8  # of the meters, in a trial's marks

@@ -13,7 +13,7 @@ from agent.stopping import Stop
 from agent.worker_process import WorkerProcess
 from phasewatt import prompt, roofline
 from phasewatt.errors import DoesNotFit, EngineFailed
-from phasewatt.records import Task, Weights, Work
+from phasewatt.work import Task, Weights, Work
 
 _RESERVE_BYTES = 512 * 1024 * 1024  # the engine's own code and buffers
 _DESCRIBE_S = 600.0  # importing torch from an SD card, or fetching weights

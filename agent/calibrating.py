@@ -18,7 +18,7 @@ from agent.surveying import Surveyed
 from agent.worker_process import WorkerProcess
 from phasewatt import calibration
 from phasewatt.errors import EngineFailed, MeterUnavailable
-from phasewatt.records import Scope
+from phasewatt.fields import Scope
 from phasewatt.traces import Channel, SensorCard
 
 RATE_HZ = 100.0

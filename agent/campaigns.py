@@ -10,8 +10,9 @@ from agent.outbox import Outbox
 from agent.spool import value
 from phasewatt import codec, identity
 from phasewatt.codec import SentRecord
+from phasewatt.fields import Kind, Outcome
 from phasewatt.messages import Clock
-from phasewatt.records import Kind, Outcome, Trial
+from phasewatt.records import Trial
 
 
 class Campaigns:

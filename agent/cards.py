@@ -12,7 +12,7 @@ import msgspec
 
 from phasewatt import calibration, codec
 from phasewatt.errors import RecordRejected, StoreUnavailable
-from phasewatt.records import Label, Record
+from phasewatt.fields import Label, Record
 from phasewatt.traces import Channel, SensorCard
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from agent import engines, models
 from agent.served.client import endpoint_of
 from phasewatt import settings
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Phase
+from phasewatt.fields import Phase
 from phasewatt.window_energy import WIDE_SHARE
 
 Positive = Annotated[int, Meta(ge=1, le=2**31)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.kernel_files import matching, number, text
-from phasewatt.records import ClockState
+from phasewatt.conditions import ClockState
 
 MOST_POLICIES = 8  # more, and those that are set alike are told as one
 _MOST_CLOCKS = 16

@@ -28,7 +28,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from agent.broker_traits import V5, V311, BrokerTraits
 from agent.broker_words import explained, in_words, of_tls
 from phasewatt import topics
-from phasewatt.records import Label, Positive, Record
+from phasewatt.fields import Label, Positive, Record
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from phasewatt.records import Cooling
+from phasewatt.conditions import Cooling
 
 _LOOK_S = 1.0
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from agent.host import Observation
-from phasewatt.records import Course
+from phasewatt.conditions import Course
 
 _JOIN_S = 10.0
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from agent.cells import Cell, Measure
 from phasewatt import roofline
-from phasewatt.records import Architecture, Phase, Task
+from phasewatt.fields import Phase
+from phasewatt.work import Architecture, Task
 
 _LOOK_S = 1.0  # who else uses the host; the prompt
 _SAMPLER_S = 2.0  # its start, and the brackets around idling

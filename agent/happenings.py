@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from agent.host import Observation
 from agent.jetson.modes import PowerMode
-from phasewatt.records import HostState
+from phasewatt.conditions import HostState
 from phasewatt.throttling import over_currents
 
 NEARLY_FULL_SHARE = 0.05

@@ -21,10 +21,11 @@ from agent.host_state import StateFiles
 from agent.jetson.identity import identify
 from agent.jetson.modes import PowerMode, power_mode
 from agent.kernel_files import number, text
+from phasewatt.conditions import HostState
 from phasewatt.errors import ConfigInvalid, StoreUnavailable
+from phasewatt.fields import Identifier
 from phasewatt.hosts import HostFacts, SensorFacts
 from phasewatt.messages import Clock
-from phasewatt.records import HostState, Identifier
 
 _MODEL_FILES = ("proc/device-tree/model", "sys/class/dmi/id/product_name")
 _GOVERNOR = "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"

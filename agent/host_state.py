@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent.clocks import Clocks
 from agent.kernel_files import matching, number, text
-from phasewatt.records import HostState
+from phasewatt.conditions import HostState
 
 _MOST = 32  # zones or fans
 _ALERT = "-throttle-alert"

@@ -23,8 +23,8 @@ from agent.outbox import Outbox
 from agent.spool import value
 from agent.stopping import Stop
 from phasewatt.errors import PhasewattError, Stopped, StoreUnavailable
+from phasewatt.fields import Outcome
 from phasewatt.jobs import State
-from phasewatt.records import Outcome
 
 logger = logging.getLogger(__name__)
 

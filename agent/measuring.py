@@ -20,8 +20,9 @@ from agent.sequence import Turn, sequence
 from agent.stopping import Until
 from phasewatt import course, optimum
 from phasewatt.errors import RecordRejected, Stopped
+from phasewatt.fields import Outcome, Scope
 from phasewatt.metrics import METRICS, Context
-from phasewatt.records import Outcome, Scope, Trial
+from phasewatt.records import Trial
 from phasewatt.scopes import own_scope
 
 _FULL_DISK_S = 10.0  # between attempts

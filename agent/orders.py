@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from phasewatt.records import Architecture, MemoryUse, Phase
+from phasewatt.fields import Phase
+from phasewatt.records import MemoryUse
+from phasewatt.work import Architecture
 
 
 class Order(Struct, frozen=True, tag=True, kw_only=True):

@@ -22,8 +22,8 @@ from agent.spool import CHECK_S, LOG_BYTES, Spool, is_doubted, note_damage, open
 from phasewatt import codec
 from phasewatt.codec import SentRecord
 from phasewatt.errors import ConfigInvalid, RecordRejected, StoreUnavailable
+from phasewatt.fields import Kind
 from phasewatt.messages import Batch, Clock, Item, Receipt, Rejection, tells_of_held_key
-from phasewatt.records import Kind
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from agent.durations import Durations, Took
 from agent.estimate import RATES, Rates
 from agent.sequence import Turn
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Architecture
+from phasewatt.work import Architecture
 
 _KNOWN_MARGIN, _ROUGH_MARGIN = 1.15, 1.5  # of the time that a cell is given in a slice
 _MARGIN_S = 2.0

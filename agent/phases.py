@@ -12,7 +12,7 @@ from typing import Any
 from agent.engines import Engine
 from agent.orders import Profile, Profiled, Repeat, Repeated
 from phasewatt.errors import EngineFailed
-from phasewatt.records import Phase
+from phasewatt.fields import Phase
 
 _MOST_REPETITIONS = 4096  # keeps a trial's columns within one message
 

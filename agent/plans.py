@@ -9,7 +9,7 @@ from agent.cells import Cell, Suite
 from agent.host import Host
 from agent.pace import Expectation, Pace, in_words, shape_of, sources
 from agent.sequence import sequence
-from phasewatt.records import Architecture, Task
+from phasewatt.work import Architecture, Task
 
 
 class PlannedCell(Struct, frozen=True):

@@ -13,8 +13,8 @@ from msgspec import Raw
 
 from agent.spool import is_damage, value
 from phasewatt import codec
+from phasewatt.fields import Kind
 from phasewatt.messages import Item, Receipt, Rejection
-from phasewatt.records import Kind
 
 logger = logging.getLogger(__name__)
 

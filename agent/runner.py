@@ -20,7 +20,8 @@ from agent.sleeping import asleep_s
 from agent.stopping import Stop
 from agent.windows import MARGIN_S, Windows, shape_of
 from phasewatt.errors import DoesNotFit, EngineAbsent, EngineFailed, MeterUnavailable
-from phasewatt.records import Outcome, Phase, PhaseRun
+from phasewatt.fields import Outcome, Phase
+from phasewatt.records import PhaseRun
 
 
 class Metering(NamedTuple):

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from agent.measuring import AnyReport, Begun, Broken, CellBegun, CellDone, Ended, OutOfTime, Stage
 from agent.pace import in_words
-from phasewatt.records import Outcome
+from phasewatt.fields import Outcome
 
 _COLUMNS = (
     ("ttft", "TTFT", 1e3, "ms"),

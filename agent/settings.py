@@ -14,8 +14,8 @@ from agent.connection import BrokerSettings, Tls
 from agent.job_rules import JobRules
 from phasewatt import privacy, settings
 from phasewatt.errors import ConfigInvalid
+from phasewatt.fields import Identifier
 from phasewatt.hosts import BoardLabel
-from phasewatt.records import Identifier
 
 FILE = "agent.toml"
 JOINED = "joined.toml"  # of the same form, written by `join`

@@ -15,7 +15,8 @@ from agent.sampler import Sampler
 from agent.sampling import ATTENTION_S, FLUSH_S
 from agent.stopping import Stop
 from phasewatt import energy
-from phasewatt.records import Phase, PhaseEnergy, PhaseRun, Reading
+from phasewatt.fields import Phase, Reading
+from phasewatt.records import PhaseEnergy, PhaseRun
 from phasewatt.scopes import own_scope
 from phasewatt.traces import Channel
 

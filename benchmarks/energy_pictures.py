@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from benchmarks.energy_coverage import WINDOWS_S, Row, row
 from benchmarks.other_rules import RULES
 from phasewatt import calibration
-from phasewatt.records import Reading, Scope
+from phasewatt.fields import Reading, Scope
 from phasewatt.square_wave import Wave
 from phasewatt.traces import Channel
 from phasewatt.updates import Sample, Update, samples_of, timing, updates_of

@@ -29,8 +29,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from collector.store import open_store
 from phasewatt import codec, series, topics
 from phasewatt.codec import SentRecord
+from phasewatt.fields import Phase
 from phasewatt.messages import Batch, Receipt
-from phasewatt.records import Phase
 from phasewatt.traces import Telemetry
 from tests.faults import seeded
 from tests.faults.field import Collector, Field, field

@@ -29,7 +29,8 @@ from agent.orders import Load, Prompt
 from agent.phases import Phases
 from phasewatt import prompt, roofline
 from phasewatt.errors import PhasewattError
-from phasewatt.records import Architecture, Phase, Task
+from phasewatt.fields import Phase
+from phasewatt.work import Architecture, Task
 
 _SEED = 1
 _STEPS = 32

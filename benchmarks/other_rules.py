@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 
-from phasewatt.records import Reading, Span
+from phasewatt.fields import Reading
+from phasewatt.records import Span
 from phasewatt.updates import Sample
 
 Readings = Mapping[Reading, Sequence[Sample]]

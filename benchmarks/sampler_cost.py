@@ -22,7 +22,7 @@ from agent.cards import CardStore
 from agent.sampler import Sampler
 from agent.surveying import survey
 from phasewatt import codec, series
-from phasewatt.records import Reading, Scope
+from phasewatt.fields import Reading, Scope
 from phasewatt.traces import Channel, Trace
 
 

@@ -34,7 +34,7 @@ from collector.rights import CENTRE, CENTRE_CLIENTS
 from phasewatt import certificate, topics
 from phasewatt.bundle import Bundle
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Identifier, Record
+from phasewatt.fields import Identifier, Record
 
 PLAN = "broker.json"
 BOARD_DAYS = 730.0

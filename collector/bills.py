@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from collector.comparison import Cell, ComparedWork, Row
-from phasewatt.records import Record, Scope, Task
+from phasewatt.fields import Record, Scope
+from phasewatt.work import Task
 
 MILLION = 1_000_000
 _JOULES_A_WH = 3600.0

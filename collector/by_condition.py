@@ -16,7 +16,7 @@ from collector.conditions import GroupKey, group_of, in_order
 from collector.pairing import Across
 from collector.stored import StoredTrial
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Outcome, Record
+from phasewatt.fields import Outcome, Record
 
 NOT_SET = "not stated"
 

@@ -14,8 +14,9 @@ from collector.conditions import printable, unsteady
 from collector.metering import gain_of
 from collector.pairing import Group, PairedWork
 from phasewatt import distribution
+from phasewatt.fields import Phase, Scope
 from phasewatt.metrics import DISTRIBUTIONS, METRICS, Better, Context, Metric
-from phasewatt.records import Phase, PhaseEnergy, Scope, Trial
+from phasewatt.records import PhaseEnergy, Trial
 
 _NOT_DONE = "this group did not do this work"
 _OTHER_SCOPES = "not compared on these scopes"

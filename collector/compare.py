@@ -13,7 +13,8 @@ from collector.metering import metering_of
 from collector.pairing import Across, Group, PairedWork, Pairing, pair
 from collector.stored import StoredTrial
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Trial, Work
+from phasewatt.records import Trial
+from phasewatt.work import Work
 
 _DEFAULT_BASELINE = (
     "by default the group that took part in most works; of equals, stored before reference, measured before "

@@ -5,8 +5,9 @@ from __future__ import annotations
 import enum
 
 from collector.pairing import Across, Refused
+from phasewatt.fields import Phase, Reading, Record, Scope
 from phasewatt.metrics import Better
-from phasewatt.records import Phase, Reading, Record, Scope, Work
+from phasewatt.work import Work
 
 
 class Verdict(enum.Enum):

@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 from collector.stored import StoredTrial
 from collector.surroundings import locked_clocks, span, surroundings
-from phasewatt.records import Conditions, Trial, Work
+from phasewatt.conditions import Conditions
+from phasewatt.records import Trial
+from phasewatt.work import Work
 
 Setting = tuple[str, str | None]
 

@@ -15,8 +15,9 @@ from collector import drift
 from collector.conditions import printable, setting_words
 from collector.drift import Change, Level
 from collector.scopes import NEAREST
+from phasewatt.fields import Record, Scope
 from phasewatt.metrics import METRICS, Better, Context
-from phasewatt.records import Record, Scope, Trial
+from phasewatt.records import Trial
 
 WATCHED = ("prefill_latency", "decode_step_latency", "decode_token_energy")
 _WARMER_C = 5.0

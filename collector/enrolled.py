@@ -12,7 +12,7 @@ import msgspec
 
 from collector import private_file
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Identifier, Record
+from phasewatt.fields import Identifier, Record
 
 FILE = "enrolled.json"
 WARNED_S = 45 * 86400.0  # before the end: boards in the field are visited seldom

@@ -12,9 +12,9 @@ from msgspec import Meta, Struct
 from collector import schedules
 from phasewatt import jobs, settings
 from phasewatt.errors import ConfigInvalid
+from phasewatt.fields import Identifier
 from phasewatt.hosts import BoardLabel
 from phasewatt.jobs import Order, Parameters, Priority, Seconds, Standing, State
-from phasewatt.records import Identifier
 
 if TYPE_CHECKING:
     from collector.store.base import DeviceRow

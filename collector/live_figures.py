@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from phasewatt import rails, series
-from phasewatt.records import Reading, Scope
+from phasewatt.fields import Reading, Scope
 from phasewatt.traces import Telemetry
 
 _SHOWN = tuple(scope for scope in Scope if scope not in (Scope.UNKNOWN, Scope.COMPUTE))  # the others say no total

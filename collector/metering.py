@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from collector.comparison import Metering
 from collector.conditions import printable
 from collector.pairing import Group, PairedWork
-from phasewatt.records import Phase, PhaseEnergy, Reading, Scope, Trial
+from phasewatt.fields import Phase, Reading, Scope
+from phasewatt.records import PhaseEnergy, Trial
 
 
 def metering_of(work: PairedWork, groups: Sequence[Group]) -> tuple[Metering, ...]:

@@ -12,8 +12,10 @@ from msgspec.structs import asdict, fields
 from collector.metering import check_ratio, gain_of
 from collector.stored import StoredTrial
 from collector.trial_line import TrialLine, trial_line
+from phasewatt.conditions import Conditions, Cooling, HostState
+from phasewatt.fields import Scope
 from phasewatt.metrics import METRICS, Context, Metric
-from phasewatt.records import Conditions, Cooling, HostState, Scope, Trial
+from phasewatt.records import Trial
 
 _OF_METRIC = ("metric", "unit", "scope", "median", "minimum", "maximum", "values", "half_width", "missing_because")
 _OF_VALUES = ("p50", "p90", "p95", "p99", "spread")

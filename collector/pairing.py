@@ -13,7 +13,8 @@ from typing import NamedTuple
 from collector.conditions import GroupKey, group_of, in_order, labels, printable
 from collector.stored import StoredTrial
 from phasewatt import identity
-from phasewatt.records import Architecture, Outcome, Record, Weights, Work
+from phasewatt.fields import Outcome, Record
+from phasewatt.work import Architecture, Weights, Work
 
 _ONLY_ONE = "only one group has this work"
 

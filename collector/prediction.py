@@ -15,7 +15,9 @@ from collector.conditions import GroupKey, group_of, in_order, labels, printable
 from collector.fitting import LEAST_LENGTHS, Fit, Point, fit
 from collector.scopes import NEAREST
 from collector.stored import StoredTrial
-from phasewatt.records import Architecture, Outcome, Phase, PhaseEnergy, PhaseRun, Record, Scope, Trial
+from phasewatt.fields import Outcome, Phase, Record, Scope
+from phasewatt.records import PhaseEnergy, PhaseRun, Trial
+from phasewatt.work import Architecture
 
 _MINE = (Phase.PREFILL, Phase.DECODE)
 

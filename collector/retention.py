@@ -11,7 +11,7 @@ from typing import NamedTuple
 from collector.settings import FOREVER, Days, Retention
 from collector.store import Store
 from phasewatt.errors import StoreUnavailable
-from phasewatt.records import Kind
+from phasewatt.fields import Kind
 
 PERIOD_S = 3600.0
 _PAUSE_S = 0.05  # between steps, for boards' messages to be stored

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from collector.comparison import UnlikeScopes
 from collector.pairing import Group, PairedWork
-from phasewatt.records import Scope
+from phasewatt.fields import Scope
 
 # What a server has that comes nearest to a Jetson's module is its derived compute; parts of a machine come after both.
 NEAREST = (Scope.MODULE, Scope.COMPUTE, Scope.GPU_BOARD, Scope.CPU_PACKAGE, Scope.BOARD_INPUT, Scope.WALL)

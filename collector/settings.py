@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from phasewatt import privacy, settings
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Identifier
+from phasewatt.fields import Identifier
 
 LOOPBACK = "127.0.0.1"
 MQTT_PORT = 1883

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from phasewatt.records import ClockState, Conditions, HostState
+from phasewatt.conditions import ClockState, Conditions, HostState
 from phasewatt.throttling import over_currents
 
 

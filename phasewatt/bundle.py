@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Identifier, Label, Record, Text
+from phasewatt.fields import Identifier, Label, Record, Text
 
 MOST_BYTES = 64 * 1024
 _SHOWN = 16  # hexadecimal digits of a fingerprint: nobody finds another file with the same 64 bits

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from phasewatt import rhythm, square_wave
-from phasewatt.records import Reading
+from phasewatt.fields import Reading
 from phasewatt.rhythm import Change, Refusal, Rhythm
 from phasewatt.square_wave import Fit, Wave
 from phasewatt.traces import SensorCard

@@ -12,7 +12,7 @@ import datetime
 from collections.abc import Iterator
 
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Record
+from phasewatt.fields import Record
 
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 _SEQUENCE, _SET, _UTC_TIME, _GENERALIZED_TIME, _VERSION = 0x30, 0x31, 0x17, 0x18, 0xA0

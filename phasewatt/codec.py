@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from phasewatt.errors import RecordNewer, RecordRejected
-from phasewatt.records import Event, Kind, Trial
+from phasewatt.fields import Kind
+from phasewatt.records import Event, Trial
 from phasewatt.traces import Telemetry, Trace
 
 SCHEMA = 2

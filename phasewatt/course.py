@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from phasewatt import energy
-from phasewatt.records import Course, Phase, PhaseRun, Record, Scope, Trial
+from phasewatt.conditions import Course
+from phasewatt.fields import Phase, Record, Scope
+from phasewatt.records import PhaseRun, Trial
 from phasewatt.scopes import own_scope
 from phasewatt.traces import Trace
 

@@ -16,7 +16,8 @@ import msgspec
 from phasewatt import doubts
 from phasewatt.beats import Beat
 from phasewatt.estimate import Estimate, refused
-from phasewatt.records import CrossCheck, Phase, PhaseEnergy, PhaseRun, Reading, Scope
+from phasewatt.fields import Phase, Reading, Scope
+from phasewatt.records import CrossCheck, PhaseEnergy, PhaseRun
 from phasewatt.traces import Channel, Trace
 from phasewatt.updates import is_calibrated, samples_of
 from phasewatt.window_energy import preferred, total_j

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from phasewatt.records import Count, Identifier, Label, Positive, Record, Text
+from phasewatt.fields import Count, Identifier, Label, Positive, Record, Text
 from phasewatt.traces import Channel
 
 BoardLabel = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._=-]{0,63}\Z")]

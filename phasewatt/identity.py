@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from phasewatt.records import Kind, Task, Work
+from phasewatt.fields import Kind
+from phasewatt.work import Task, Work
 
 _LENGTH = 32  # hexadecimal digits, 128 bits
 

@@ -25,7 +25,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from phasewatt.records import Count, Identifier, Label, Record, Text
+from phasewatt.fields import Count, Identifier, Label, Record, Text
 
 LONGEST_S = 7 * 86400.0
 Priority = Annotated[int, Meta(ge=-100, le=100)]

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from msgspec import Meta, Raw
 
+from phasewatt.fields import Count, Identifier, Kind, Label, Record, Text
 from phasewatt.hosts import HostFacts
-from phasewatt.records import Count, Identifier, Kind, Label, Record, Text
 from phasewatt.traces import Telemetry
 
 Sequence = Annotated[int, Meta(ge=1, le=2**53)]

@@ -14,8 +14,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from phasewatt import distribution, roofline, service
-from phasewatt.records import Imported, Outcome, Phase, PhaseEnergy, PhaseRun, Scope, Trial, Work
+from phasewatt.fields import Outcome, Phase, Scope
+from phasewatt.records import Imported, PhaseEnergy, PhaseRun, Trial
 from phasewatt.throttling import CLOCK_SOURCES
+from phasewatt.work import Work
 
 
 class Better(enum.Enum):

@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from phasewatt.records import Architecture
 from phasewatt.roofline import element_bytes, experts_met
+from phasewatt.work import Architecture
 
 
 class Operator(enum.Enum):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
+from phasewatt.fields import Outcome, Record, Scope
 from phasewatt.metrics import METRICS, Better, Context
-from phasewatt.records import Outcome, Record, Scope, Trial
+from phasewatt.records import Trial
 from phasewatt.scopes import own_scope
 
 SWEPT = ("decode_rate", "tpot", "decode_step_latency", "decode_token_energy", "request_token_energy")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from phasewatt.records import Scope
+from phasewatt.fields import Scope
 
 
 class Total(NamedTuple):

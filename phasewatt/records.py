@@ -1,222 +1,35 @@
 """The records that flow from board to collector: frozen, raw, and strictly decoded.
 
-Here are trials and events; `traces` has what sensors showed over time, `hosts` what a host is. Units are SI and stand
-in the names. A missing value is `None`, never 0; a neighbouring `*reason` says why. Times in ns are readings of the
-host's monotonic clock and mean something on that boot of that host only; `*_unix_s` are wall-clock labels.
+Here are trials and events; `traces` has what sensors showed over time, `hosts` what a host is, `profiles` where the
+time of a phase went. `fields` says what units and missing values look like.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator
-from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import field
 
-Count = Annotated[int, Meta(ge=0, le=2**53)]
-Positive = Annotated[int, Meta(ge=1, le=2**53)]
-Nanoseconds = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Duration = Annotated[int, Meta(ge=1, le=2**63 - 1)]  # in ns; what took no time was not measured
-NotNegative = Annotated[float, Meta(ge=0)]
-Joules = Annotated[float, Meta(ge=-1e15, le=1e15)]  # beyond it lies no measurement
-HalfWidth = Annotated[float, Meta(ge=0, le=1e15)]
-Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
-Label = Annotated[str, Meta(max_length=256)]
-Text = Annotated[str, Meta(max_length=4096)]
-
-
-class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all records: immutable, and an unknown field is an error, not a surprise later."""
-
-
-class Phase(enum.Enum):
-    """A part of the work that is timed and metered by itself."""
-
-    IDLE = "idle"  # model loaded, nothing asked: the baseline that idle-adjusted energy subtracts
-    PREFILL = "prefill"  # the whole prompt in one pass, up to the first token
-    DECODE = "decode"  # one token a step, from a stated depth of the KV cache
-    REQUEST = "request"  # prefill and every decode step, as a client would see it
-
-
-class Scope(enum.Enum):
-    """What a power figure covers. Figures of unlike scopes are never ranked against each other."""
-
-    GPU_BOARD = "gpu-board"
-    CPU_PACKAGE = "cpu-package"
-    DRAM = "dram"
-    MODULE = "module"
-    BOARD_INPUT = "board-input"
-    WALL = "wall"
-    COMPUTE = "compute"  # derived: GPU boards + CPU packages and their DRAM
-    UNKNOWN = "unknown"  # the source does not say what it covers; never becomes joules
-
-
-class Reading(enum.Enum):
-    """What one value of a sensor is."""
-
-    INSTANT = "instant"  # at one moment, or over a stretch no longer than the update period
-    AVERAGE = "average"  # averaged by the sensor over a stretch longer than its update period
-    COUNTER = "counter"  # summed since some start
-
-
-class Kind(enum.Enum):
-    """The kinds of record that a board sends in batches."""
-
-    TRIAL = "trial"
-    TRACE = "trace"
-    TELEMETRY = "telemetry"
-    EVENT = "event"
-
-
-class Outcome(enum.Enum):
-    """How a cell of a suite ended."""
-
-    OK = "ok"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-
-class Experts(Record, frozen=True):
-    """The mixture-of-experts part of an architecture."""
-
-    count: Positive
-    per_token: Positive
-    intermediate_size: Positive
-    shared_intermediate_size: Count = 0
-    norm_topk_prob: bool = False  # the weights of a token's experts are scaled to sum to one
-
-
-class Architecture(Record, frozen=True):
-    """The shape of a decoder-only transformer; `name` is a label and no part of its identity."""
-
-    name: Label
-    family: Label  # the Hugging Face model_type
-    hidden_size: Positive
-    layers: Positive
-    heads: Positive
-    kv_heads: Positive
-    head_dim: Positive
-    intermediate_size: Positive
-    vocab_size: Positive
-    max_position: Positive
-    tied_embeddings: bool = False
-    qkv_bias: bool = False
-    qk_norm: bool = False
-    rope_theta: float = 10000.0
-    norm_eps: float = 1e-5
-    experts: Experts | None = None
-    qk_norm_joint: bool = False  # the norms of queries and keys span all heads at once
-    output_bias: bool = False  # of the attention's output projection
-
-
-class Task(Record, frozen=True):
-    """What is asked of any model of one architecture; see `identity.task_id`."""
-
-    architecture: Architecture
-    batch: Positive
-    prompt_tokens: Positive
-    prompt_digest: Label  # sha256 over the token ids, see prompt.digest
-    output_tokens: Positive  # forced: no early end of text
-
-
-class Weights(Record, frozen=True):
-    """Which numbers fill the architecture."""
-
-    source: Label  # "random:SEED", "path:DIR", "hub:OWNER/NAME@REVISION", or the engine's own word
-    parameters: Positive
-    digest: Label | None = None  # sha256 over names and values; None: drawn on the device, or not read
-    drawn_on: Label | None = None  # "cpu": identical everywhere; "device": same distribution only
-
-
-class Work(Record, frozen=True):
-    """A task with its weights and their representation; see `identity.work_id`."""
-
-    task: Task
-    weights: Weights
-    dtype: Label
-    quantization: Label | None = None
-
-
-class ClockState(Record, frozen=True):
-    """One clock of a host at one moment."""
-
-    name: Label  # "gpu", "cpu0", "emc"
-    now_hz: Count | None
-    least_hz: Count | None  # what it may not fall below ...
-    most_hz: Count | None  # ... or rise above, as set now
-    governor: Label | None = None
-
-    @property
-    def locked(self) -> bool | None:
-        """Whether it cannot move; None: its limits are not told."""
-        return None if self.least_hz is None or self.most_hz is None else self.least_hz == self.most_hz
-
-
-class HostState(Record, frozen=True):
-    """What may hold a host's work back, at one moment. What a host does not have is not in the lists."""
-
-    clocks: tuple[ClockState, ...] = ()
-    temperatures_c: dict[Label, float | None] = {}  # by type of thermal zone; None: it did not answer
-    fans: dict[Label, float] = {}  # share of full speed that is asked for
-    throttle_alerts: dict[Label, Count] = {}  # by cooling device; above 0 it holds back now
-    over_current_events: dict[Label, Count] = {}  # since boot
-    memory_available_bytes: Count | None = None
-    swap_used_bytes: Count | None = None
-
-
-class Cooling(Record, frozen=True):
-    """What a trial waited for before it began: a processor no hotter than `limit_c`."""
-
-    limit_c: float
-    temperature_c: float | None  # when it began; None: no sensor answered, and it did not wait
-    waited_s: NotNegative
-
-
-class Course(Record, frozen=True):
-    """Clock and temperature of the processor while phases ran, in columns."""
-
-    at_ns: tuple[Nanoseconds, ...] = ()
-    clock_hz: tuple[Count | None, ...] = ()
-    temperature_c: tuple[float | None, ...] = ()
-    throttled: tuple[bool | None, ...] = ()  # whether something held it back then; None: this host does not tell
-
-
-class Conditions(Record, frozen=True):
-    """How a trial was run: settings first, then what was observed meanwhile."""
-
-    engine: Label
-    mode: Label  # eager, graph or compiled
-    accelerator: Label  # "cpu", "cuda"
-    processor: Label | None  # name of the GPU, or of the CPU where that does the work
-    attention: Label | None = None
-    tf32: bool | None = None
-    threads: Positive | None = None
-    parallelism: Label = "single"
-    power_mode: Label | None = None
-    power_limit_w: float | None = None
-    governor: Label | None = None
-    versions: dict[str, Label] = {}
-    simulated: bool = False  # a fake engine or a replayed meter had a part in it
-    clock_hz: tuple[Count | None, Count | None] = (None, None)  # processor clock before, after
-    temperature_c: tuple[float | None, float | None] = (None, None)  # before, after
-    other_cpu_load: float | None = None  # cores kept busy by other processes just before
-    other_gpu_processes: Count | None = None
-    ecc: bool | None = None
-    persistence: bool | None = None
-    mig: bool | None = None  # the GPU is divided, and its power is that of all its parts
-    throttled: tuple[Label, ...] | None = None  # None: this host does not tell
-    marks: tuple[Label, ...] = ()  # what a reader must know, such as "not alone: 1.3 cores busy"
-    power_mode_id: Count | None = None  # ids and names of modes differ by module
-    state: tuple[HostState | None, HostState | None] = (None, None)  # before, after
-    cooling: Cooling | None = None  # None: nothing was waited for
-    slept_s: float | None = None  # of the host, suspended meanwhile; None: its clocks do not tell
-    prefill_chunk: Positive | None = None  # prompt tokens a forward pass; None: all in one
-    fused_weights: bool | None = None  # query, key and value in one product, gate and up in one; None: not told
-    cache_tokens: Positive | None = None  # a sequence, in a cache of fixed size; None: it grows
-    experts_by: Label | None = None  # how a mixture's experts are computed, in the engine's own word
-    ttft_limit_s: Annotated[float, Meta(gt=0)] | None = None  # a request within both limits, of those that are set, ...
-    tpot_limit_s: Annotated[float, Meta(gt=0)] | None = None  # ... counts as goodput
-    unknown: tuple[Label, ...] = ()  # fields of these conditions that an import does not tell, whatever stands in them
+from phasewatt.conditions import Conditions, Course
+from phasewatt.fields import (
+    Count,
+    Duration,
+    HalfWidth,
+    Identifier,
+    Joules,
+    Label,
+    Nanoseconds,
+    NotNegative,
+    Outcome,
+    Phase,
+    Positive,
+    Reading,
+    Record,
+    Scope,
+    Text,
+)
+from phasewatt.profiles import Ceiling, CounterProfile, OperatorProfile
+from phasewatt.work import Work
 
 
 class Span(Record, frozen=True):
@@ -352,7 +165,7 @@ class ForeignFigure(Record, frozen=True):
     metric: Label | None  # what it is called here; None: nothing here means the same
     unit: Label
     values: tuple[float, ...]  # one a repetition, or the single figure that the tool gives
-    statistics: dict[Label, float] = {}  # where the tool gives these instead of values
+    statistics: dict[Label, float] = field(default_factory=dict)  # where the tool gives these instead of values
 
 
 class Imported(Record, frozen=True):
@@ -388,12 +201,15 @@ class Trial(Record, frozen=True):
     energy_reason: Text | None = None  # why `energy` is empty
     readings: tuple[PhaseReading, ...] = ()  # clocks and utilisation, phase by phase
     traces: tuple[Label, ...] = ()  # record ids, in order
-    meters: dict[Label, Text] = {}  # what each said when the ones to read were chosen
+    meters: dict[Label, Text] = field(default_factory=dict)  # what each said when the ones to read were chosen
     repeat: Positive = 1  # of its cell in its campaign
     place: Positive | None = None  # in the order of its campaign, which ...
     order_seed: Count | None = None  # ... was drawn from this
     course: Course | None = None  # None: not watched
     imported: Imported | None = None  # measured by another tool: no runs, and no work that could be compared
+    profiles: tuple[OperatorProfile, ...] = ()  # at most one a phase
+    counters: tuple[CounterProfile, ...] = ()  # at most one a phase
+    ceilings: tuple[Ceiling, ...] = ()  # of the trial that measured them: it has no work
 
     def run_of(self, phase: Phase) -> PhaseRun | None:
         """The repetitions of `phase`, or None if it was not run."""
@@ -408,4 +224,4 @@ class Event(Record, frozen=True):
     time_unix_s: float
     name: Label
     message: Text
-    fields: dict[str, Label] = {}
+    fields: dict[str, Label] = field(default_factory=dict)

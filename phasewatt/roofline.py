@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 from phasewatt import quantization
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Architecture, Experts, Phase, Task
+from phasewatt.fields import Phase
+from phasewatt.work import Architecture, Experts, Task
 
 BYTES_PER_ELEMENT: Mapping[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
 

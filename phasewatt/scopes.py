@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from phasewatt.records import Scope
+from phasewatt.fields import Scope
 
 _AROUND = (Scope.MODULE, Scope.BOARD_INPUT, Scope.WALL)
 

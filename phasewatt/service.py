@@ -5,7 +5,8 @@ Goodput counts the requests whose TTFT and TPOT are both within their limits. So
 
 from __future__ import annotations
 
-from phasewatt.records import Conditions, PhaseRun
+from phasewatt.conditions import Conditions
+from phasewatt.records import PhaseRun
 
 _TICK_S = 1e-9  # of the clock: what is equal to a limit is within it, however it was rounded
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from phasewatt.records import HostState
+from phasewatt.conditions import HostState
 
 CLOCK_SOURCE = "nvml.sm_clock"  # the channels that tell the clock, and what sets it
 CLOCK_SOURCES: Collection[str] = (CLOCK_SOURCE, "tegrastats.gpu_clock", "devfreq.gpu_clock")  # a Jetson's beside it

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 
 from phasewatt.errors import RecordRejected
-from phasewatt.records import Kind, Record
+from phasewatt.fields import Kind, Record
 
 ROOT = "phasewatt/v1"
 COLLECTORS = "_collector"  # no device can be named so: identifiers begin with a letter or digit

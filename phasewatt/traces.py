@@ -10,7 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from phasewatt.records import Count, Identifier, Label, NotNegative, Positive, Reading, Record, Scope, Text
+from phasewatt.fields import Count, Identifier, Label, NotNegative, Positive, Reading, Record, Scope, Text
 
 SensorTime = Annotated[float, Meta(ge=0, le=3600)]
 Step = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]

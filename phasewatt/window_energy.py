@@ -10,7 +10,8 @@ import msgspec
 from phasewatt import joule_counter, power_integral
 from phasewatt.beats import Beat
 from phasewatt.estimate import Estimate, refused
-from phasewatt.records import Reading, Scope, Span
+from phasewatt.fields import Reading, Scope
+from phasewatt.records import Span
 from phasewatt.traces import Channel
 from phasewatt.updates import Sample, Timing, summed, timing
 

@@ -16,7 +16,7 @@ from agent.jetson import line as tegrastats
 from agent.jetson.cutting import LineCutter
 from phasewatt import rails
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Scope
+from phasewatt.fields import Scope
 
 STANDARD_INPUT = "-"
 _PIECE_BYTES = 65536

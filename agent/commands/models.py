@@ -11,7 +11,7 @@ import msgspec
 from agent import models
 from phasewatt import operators, roofline
 from phasewatt.operators import Cost, Operator, Pass
-from phasewatt.records import Architecture
+from phasewatt.work import Architecture
 
 _PIPED_COLUMNS = 120
 

@@ -17,7 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from phasewatt.errors import EngineFailed
-from phasewatt.records import Architecture
+from phasewatt.work import Architecture
 
 FUSED = "sdpa"  # one operator: com.microsoft's GroupQueryAttention
 SPELLED = "eager"  # matrix products and a softmax, in standard operators alone

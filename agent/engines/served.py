@@ -21,7 +21,8 @@ from agent.served.phases import ServedPhases
 from agent.served.server import Server, look
 from phasewatt import prompt, roofline
 from phasewatt.errors import EngineFailed
-from phasewatt.records import Architecture, MemoryUse
+from phasewatt.records import MemoryUse
+from phasewatt.work import Architecture
 
 MODE = "server's own"
 _PROBE_TOKENS = 64  # of a first request, asked twice: several blocks of what a cache could know the second time

@@ -8,7 +8,7 @@ from pathlib import Path
 from agent import models
 from agent.orders import Resolve
 from phasewatt.errors import EngineFailed
-from phasewatt.records import Architecture
+from phasewatt.work import Architecture
 
 WEIGHT_FILES = ("*.safetensors", "*.json")
 

@@ -13,7 +13,7 @@ from agent.engines import weights
 from agent.engines.sources import snapshot
 from agent.orders import Load
 from phasewatt.errors import ConfigInvalid, EngineFailed
-from phasewatt.records import Architecture
+from phasewatt.work import Architecture
 
 
 class Built(NamedTuple):

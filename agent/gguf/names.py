@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from phasewatt.records import Architecture
+from phasewatt.work import Architecture
 
 PERMUTED = ("llama",)  # families whose query and key rows are kept in pairs of neighbours, not in halves
 _OUTER: Mapping[str, str] = {

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from agent.gguf import DTYPE_KEY, WEIGHTS_KEY, names
 from phasewatt.errors import EngineFailed
-from phasewatt.records import Architecture
+from phasewatt.work import Architecture
 
 try:
     import gguf

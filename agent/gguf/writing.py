@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from agent.gguf import DTYPE_KEY, WEIGHTS_KEY, names
 from phasewatt import roofline
 from phasewatt.errors import ConfigInvalid, EngineFailed
-from phasewatt.records import Architecture
+from phasewatt.work import Architecture
 
 try:
     import gguf

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from phasewatt.fields import Reading
 from phasewatt.rails import Rail
-from phasewatt.records import Reading
 from phasewatt.traces import Channel, SensorCard
 
 _GAIN_UNCERTAINTY = 0.05  # the shunts' tolerance and what the monitor adds; no self-calibration sees it

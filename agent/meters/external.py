@@ -15,7 +15,7 @@ from agent.meters.faults import Faults
 from agent.meters.wall.latest import Latest
 from agent.meters.wall.spec import Quantity, Spec, choice, number, parse
 from phasewatt.errors import MeterUnavailable
-from phasewatt.records import Reading, Scope
+from phasewatt.fields import Reading, Scope
 from phasewatt.traces import Channel
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from agent.jetson import hwmon, rail_channel
 from agent.meters.faults import Faults
 from phasewatt import rails
 from phasewatt.errors import MeterUnavailable
-from phasewatt.records import Reading
+from phasewatt.fields import Reading
 from phasewatt.traces import Channel
 
 logger = logging.getLogger(__name__)

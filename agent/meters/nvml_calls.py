@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from agent.gpus import clock_event_reasons
 from agent.meters.gpm import Gpm
-from phasewatt.records import Reading, Scope
+from phasewatt.fields import Reading, Scope
 from phasewatt.throttling import CLOCK_SOURCE, EVENTS_SOURCE
 from phasewatt.traces import Channel
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from agent.kernel_files import number, text
 from agent.meters.faults import Faults
 from phasewatt.errors import MeterUnavailable
-from phasewatt.records import Reading, Scope
+from phasewatt.fields import Reading, Scope
 from phasewatt.traces import Channel, SensorCard
 
 _ROOT = Path("/sys/class/powercap")

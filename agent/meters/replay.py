@@ -12,7 +12,7 @@ from pathlib import Path
 
 from phasewatt import codec, series
 from phasewatt.errors import MeterUnavailable, RecordRejected
-from phasewatt.records import Reading
+from phasewatt.fields import Reading
 from phasewatt.traces import Trace
 
 

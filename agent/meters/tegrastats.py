@@ -20,7 +20,7 @@ from agent.jetson.line import Line, NotTegrastats, parse
 from agent.meters.faults import Faults
 from phasewatt import rails
 from phasewatt.errors import MeterUnavailable
-from phasewatt.records import Reading
+from phasewatt.fields import Reading
 from phasewatt.traces import Channel
 
 _NAME = "tegrastats"

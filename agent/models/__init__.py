@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent.models.config_file import FAMILIES, from_config_file
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Architecture, Experts
+from phasewatt.work import Architecture, Experts
 
 __all__ = ["FAMILIES", "PRESETS", "from_config_file", "named", "preset"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Architecture
+from phasewatt.work import Architecture
 
 FAMILIES = ("llama", "qwen2", "qwen3", "olmoe", "qwen2_moe", "qwen3_moe", "mixtral")
 

@@ -21,7 +21,7 @@ from agent.served.reading import Asked, Timed, timed
 from agent.served.server import Server
 from agent.served.slices import Slices, slices_of
 from phasewatt.errors import EngineFailed
-from phasewatt.records import Phase
+from phasewatt.fields import Phase
 
 _PATH = "/v1/completions"
 _MOST_TIMES = 4096  # keeps a trial's columns within one message

@@ -17,7 +17,7 @@ from collector.whole_file import draft_of
 from phasewatt import course
 from phasewatt.course import Stretch
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Outcome, Phase
+from phasewatt.fields import Outcome, Phase
 
 _HEADERS = ("FROM s", "TO s", "token/s", "POWER W", "TEMPERATURE °C", "CLOCK GHz", "HELD BACK")
 _PARTS = 10

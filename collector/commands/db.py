@@ -14,7 +14,7 @@ from collector import settings
 from collector.commands import keeping, table
 from collector.commands.devices import Outbox, outbox_of
 from collector.store import Store, open_store, upgrade_store
-from phasewatt.records import Kind
+from phasewatt.fields import Kind
 
 _HEADERS = ("DEVICE", "EPOCH", "STORED", "REJECTED", "WITHHELD", "MISSING", "DROPPED", "GONE BY AGE")
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from collector.settings import FOREVER, Days, Retention, Settings
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Kind
+from phasewatt.fields import Kind
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

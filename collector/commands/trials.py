@@ -12,7 +12,9 @@ from collector.commands import table
 from collector.store import TrialQuery, open_store
 from collector.stored import StoredTrial
 from collector.trial_line import TrialLine, trial_line
-from phasewatt.records import Conditions, Imported, Outcome, PhaseEnergy, PhaseReading
+from phasewatt.conditions import Conditions
+from phasewatt.fields import Outcome
+from phasewatt.records import Imported, PhaseEnergy, PhaseReading
 
 _HEADERS = (
     "WHEN",

@@ -19,8 +19,8 @@ from collector.live_figures import figure
 from collector.numbers import quantity
 from collector.watched import SILENT_S, Board, Boards, Heard
 from phasewatt.errors import ConfigInvalid
+from phasewatt.fields import Identifier
 from phasewatt.messages import Presence
-from phasewatt.records import Identifier
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -12,8 +12,9 @@ from msgspec import Raw
 from collector.foreign import aiperf, llama_bench
 from phasewatt import codec
 from phasewatt.errors import ConfigInvalid, RecordRejected
+from phasewatt.fields import Kind
 from phasewatt.messages import Batch, Clock, Item
-from phasewatt.records import Kind, Trial
+from phasewatt.records import Trial
 
 TOOLS: Mapping[str, Callable[[str, str], Iterator[Trial]]] = {
     aiperf.TOOL: aiperf.trials_in,

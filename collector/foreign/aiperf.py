@@ -11,8 +11,10 @@ from typing import Any
 
 from collector.foreign.checked import text, unix_s
 from collector.foreign.terms import TERMS, UNITS, metric_of
+from phasewatt.conditions import Conditions
 from phasewatt.errors import RecordRejected
-from phasewatt.records import Conditions, ForeignFigure, Imported, Outcome, Trial
+from phasewatt.fields import Outcome
+from phasewatt.records import ForeignFigure, Imported, Trial
 
 TOOL = "aiperf"
 _STATISTICS = ("avg", "min", "max", "std", "p1", "p5", "p10", "p25", "p50", "p75", "p90", "p95", "p99", "count")

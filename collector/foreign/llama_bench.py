@@ -11,8 +11,10 @@ from typing import Any
 
 from collector.foreign.checked import count, number, numbers, text, unix_s
 from collector.foreign.terms import metric_of
+from phasewatt.conditions import Conditions
 from phasewatt.errors import RecordRejected
-from phasewatt.records import Conditions, ForeignFigure, Imported, Outcome, Trial
+from phasewatt.fields import Outcome
+from phasewatt.records import ForeignFigure, Imported, Trial
 
 TOOL = "llama-bench"
 _ACCELERATORS = {"CPU": "cpu", "CUDA": "cuda"}

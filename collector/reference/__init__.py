@@ -11,8 +11,9 @@ from collector.store.base import TrialQuery
 from collector.stored import StoredTrial
 from phasewatt import codec, identity
 from phasewatt.errors import ConfigInvalid, RecordRejected
+from phasewatt.fields import Kind
 from phasewatt.messages import Item
-from phasewatt.records import Kind, Trial
+from phasewatt.records import Trial
 from phasewatt.traces import Trace
 
 _HERE = Path(__file__).parent

@@ -11,8 +11,8 @@ from collector import numbers
 from collector.comparison import Cell, ComparedWork, Comparison
 from collector.report.canvas import SMALL_PT, TEXT_PT, canvas, ink, series_colour, short
 from collector.report.svg import COLOURS
+from phasewatt.fields import Scope
 from phasewatt.metrics import METRICS
-from phasewatt.records import Scope
 
 _SHARE_OF_BARS = 0.52  # of the width; the rest is for the values
 _Block = tuple[ComparedWork, list[tuple[int, Cell]]]  # a work, and its cells that have a value, by group number

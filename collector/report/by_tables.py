@@ -13,7 +13,7 @@ from collector.by_condition import ByCondition, Stratum
 from collector.comparison import ComparedWork, Row
 from collector.report.layout import Line, Section, Shown, WorkTable, table_of
 from collector.scopes import NEAREST
-from phasewatt.records import Scope
+from phasewatt.fields import Scope
 
 _SHOWN = (
     *("ttft", "tpot", "e2e_latency", "prefill_rate", "decode_rate", "prefill_power", "decode_power"),

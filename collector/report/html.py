@@ -21,8 +21,8 @@ from collector.report.repetitions import repetitions
 from collector.report.svg import inline
 from collector.scopes import NEAREST, scopes_told
 from phasewatt import __version__, distribution
+from phasewatt.fields import Scope
 from phasewatt.metrics import METRICS
-from phasewatt.records import Scope
 
 HERE = Path(__file__).parent
 _LATENCIES = ("prefill_latency", "decode_step_latency", "e2e_latency")

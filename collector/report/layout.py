@@ -8,8 +8,8 @@ from typing import NamedTuple
 from collector import numbers
 from collector.comparison import Cell, ComparedWork, Row, Verdict
 from collector.report.words import direction, metric_title, row_title
+from phasewatt.fields import Phase, Scope
 from phasewatt.metrics import METRICS
-from phasewatt.records import Phase, Scope
 
 _SECTIONS: Mapping[Phase | None, str] = {
     Phase.PREFILL: "Prefill",

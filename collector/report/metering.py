@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from collector import numbers
 from collector.comparison import Metering
-from phasewatt.records import Reading
+from phasewatt.fields import Reading
 
 HEADERS = ("Group", "Phase and scope", "Source", "Seen", "Uncertainty", "Cross-check", "Doubts")
 _READINGS: Mapping[Reading, str] = {

@@ -12,7 +12,8 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 from collector.report.canvas import TEXT_PT, WIDTH_IN, ink, legend, plain_axes, series_colour, short
 from collector.report.evidence import Evidence
 from collector.report.svg import COLOURS
-from phasewatt.records import Phase, PhaseRun
+from phasewatt.fields import Phase
+from phasewatt.records import PhaseRun
 
 _MARKERS = "osD^vPX"
 _MOST_POINTS = 1500  # a group; more would only make the file larger

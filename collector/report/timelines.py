@@ -13,7 +13,8 @@ from collector.report.canvas import SMALL_PT, TEXT_PT, WIDTH_IN, ink, legend, pl
 from collector.report.evidence import Evidence
 from collector.report.svg import COLOURS
 from phasewatt import joule_counter, updates
-from phasewatt.records import Phase, PhaseRun, Reading, Scope
+from phasewatt.fields import Phase, Reading, Scope
+from phasewatt.records import PhaseRun
 from phasewatt.traces import Channel, Trace
 
 _READINGS = {Reading.INSTANT: "", Reading.AVERAGE: ", averaged", Reading.COUNTER: ", from its counter"}

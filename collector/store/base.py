@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from collector.stored import BatchClock, EpochCount, Life, StoredTrial, TelemetryHour
+from phasewatt.fields import Kind, Outcome
 from phasewatt.hosts import HostFacts
 from phasewatt.messages import Batch, Facts, Presence, Receipt, Status
-from phasewatt.records import Kind, Outcome
 from phasewatt.traces import Telemetry, Trace
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, literal, select, union_all
 from collector.store import rows, tables
 from collector.store.base import Check, Gap
 from phasewatt import identity
-from phasewatt.records import Kind
+from phasewatt.fields import Kind
 
 GAPS_TOLD = 1000
 _FAULTS_TOLD = 10  # of one sort

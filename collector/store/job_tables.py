@@ -18,8 +18,9 @@ from collector.job_spec import Execution, JobRow, JobSpec
 from collector.store import rows, tables
 from collector.store.writing import upsert_of
 from phasewatt import codec, jobs
+from phasewatt.fields import Kind, Outcome
 from phasewatt.jobs import Report, Standing, State
-from phasewatt.records import Kind, Outcome, Trial
+from phasewatt.records import Trial
 
 _OPEN = tuple(state.value for state in State if not state.is_final)
 Transaction = Callable[[], contextlib.AbstractContextManager[Connection]]

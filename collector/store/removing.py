@@ -12,7 +12,7 @@ from collector.store import rows, tables
 from collector.store.base import Removal
 from collector.store.rollup import HourKey, HourSum, sums_of
 from collector.store.writing import upsert_of
-from phasewatt.records import Kind
+from phasewatt.fields import Kind
 from phasewatt.traces import Telemetry
 
 ARRIVALS_AT_ONCE = 20

@@ -13,8 +13,9 @@ from collector.stored import BatchClock, EpochCount, Life
 from phasewatt import codec, identity
 from phasewatt.codec import SentRecord
 from phasewatt.errors import RecordNewer, RecordRejected
+from phasewatt.fields import Kind
 from phasewatt.messages import Batch, Clock, Facts, Item, Status
-from phasewatt.records import Event, Kind, Trial
+from phasewatt.records import Event, Trial
 from phasewatt.traces import Telemetry, Trace
 
 SAMPLE_BYTES = 16 * 1024  # of a quarantined payload

@@ -17,8 +17,9 @@ from collector.store.job_tables import JobTables
 from collector.store.writing import Writer, count_of, receipt
 from collector.stored import EpochCount, StoredTrial, TelemetryHour
 from phasewatt.errors import StoreUnavailable
+from phasewatt.fields import Kind
 from phasewatt.messages import KEY_HELD_REASONS, Batch, Facts, Receipt, Status
-from phasewatt.records import Kind, Trial
+from phasewatt.records import Trial
 from phasewatt.traces import Telemetry, Trace
 
 _ROWS_AT_ONCE = 1000

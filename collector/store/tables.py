@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Dialect
 
-from phasewatt.records import Kind
+from phasewatt.fields import Kind
 
 
 class Plain(TypeDecorator[str]):

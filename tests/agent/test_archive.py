@@ -13,8 +13,8 @@ from agent.archive import Source
 from agent.outbox import Outbox
 from phasewatt import codec, identity
 from phasewatt.errors import StoreUnavailable
+from phasewatt.fields import Kind
 from phasewatt.messages import Batch, Clock
-from phasewatt.records import Kind
 from tests.fixtures.records import trace, trial
 from tests.fixtures.wire import events
 

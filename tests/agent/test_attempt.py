@@ -14,7 +14,8 @@ from agent.host import Host
 from agent.orders import Described
 from agent.sampler import Recording
 from agent.stopping import Stop
-from phasewatt.records import Reading, Scope, Trial
+from phasewatt.fields import Reading, Scope
+from phasewatt.records import Trial
 from phasewatt.traces import Channel
 from tests.fixtures.kernel_tree import alerts, devfreq, meminfo, over_current, tree
 from tests.fixtures.records import architecture, work

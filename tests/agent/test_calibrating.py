@@ -18,7 +18,7 @@ from agent.sampler import Recording
 from agent.stopping import Stop
 from agent.surveying import Surveyed
 from phasewatt.errors import EngineFailed, MeterUnavailable, Stopped
-from phasewatt.records import Reading, Scope
+from phasewatt.fields import Reading, Scope
 from phasewatt.traces import Channel, SensorCard
 from tests.fixtures.square_waves import SimulatedSensor, read_at
 

@@ -11,7 +11,7 @@ import pytest
 from agent.campaigns import Campaigns
 from agent.outbox import Outbox
 from phasewatt.errors import RecordRejected
-from phasewatt.records import Outcome
+from phasewatt.fields import Outcome
 from tests.fixtures.records import changed, trace, trial
 from tests.fixtures.wire import events
 

@@ -9,7 +9,7 @@ import pytest
 
 from agent.cards import FILE, CardStore
 from phasewatt.errors import StoreUnavailable
-from phasewatt.records import Reading, Scope
+from phasewatt.fields import Reading, Scope
 from phasewatt.traces import Channel, SensorCard
 
 INSTANT = Channel(name="gpu0", source="nvml.field186", reading=Reading.INSTANT, unit="W", scope=Scope.GPU_BOARD)

@@ -8,8 +8,8 @@ import pytest
 
 from agent import cooling
 from agent.cooling import cool
+from phasewatt.conditions import Cooling
 from phasewatt.errors import Stopped
-from phasewatt.records import Cooling
 
 
 class Oven:

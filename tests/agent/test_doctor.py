@@ -25,7 +25,7 @@ from agent.orders import Described
 from agent.surveying import Surveyed
 from phasewatt import topics
 from phasewatt.errors import EngineFailed
-from phasewatt.records import Reading, Scope
+from phasewatt.fields import Reading, Scope
 from phasewatt.traces import Channel
 from tests.fixtures.nvml import FakeNvml
 from tests.fixtures.stand_ins import accept_older

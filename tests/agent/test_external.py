@@ -15,7 +15,7 @@ from agent.meters.external import External
 from agent.meters.wall.latest import Latest
 from agent.meters.wall.spec import Quantity, Spec
 from phasewatt.errors import ConfigInvalid, MeterUnavailable
-from phasewatt.records import Reading, Scope
+from phasewatt.fields import Reading, Scope
 from tests.fixtures.wall import CsvLogger
 
 SECOND_NS = 1_000_000_000

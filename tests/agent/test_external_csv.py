@@ -11,7 +11,7 @@ import pytest
 from agent.meters.external import External
 from agent.sampler import Sampler
 from phasewatt.errors import MeterUnavailable
-from phasewatt.records import Scope
+from phasewatt.fields import Scope
 from tests.fixtures.receipts import wait_until
 from tests.fixtures.wall import CsvLogger
 

@@ -15,7 +15,8 @@ from agent.orders import Load, Loaded, Prompt, Repeat, Resolve
 from agent.served.client import Client
 from phasewatt import prompt, roofline
 from phasewatt.errors import ConfigInvalid, EngineFailed
-from phasewatt.records import Architecture, Phase
+from phasewatt.fields import Phase
+from phasewatt.work import Architecture
 from tests.fixtures.llama_server import llama_server
 from tests.fixtures.records import changed
 

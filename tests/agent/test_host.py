@@ -10,8 +10,8 @@ import pytest
 from agent.gpus import Gpus
 from agent.host import Host, Observation, busy_cores, device_id
 from agent.jetson.modes import PowerMode
+from phasewatt.conditions import HostState
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import HostState
 from tests.fixtures.kernel_tree import alerts, devfreq, meminfo, tree, zones
 from tests.fixtures.nvml import FakeNvml
 

@@ -8,7 +8,7 @@ import pytest
 
 from agent.host_state import StateFiles
 from agent.kernel_files import matching
-from phasewatt.records import ClockState, HostState
+from phasewatt.conditions import ClockState, HostState
 from tests.fixtures.kernel_tree import HWMON, ZONES, alerts, devfreq, meminfo, over_current, policy, tree, zones
 
 EMC = "sys/kernel/debug/bpmp/debug/clk/emc"

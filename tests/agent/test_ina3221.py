@@ -13,7 +13,7 @@ import pytest
 from agent.cards import CardStore
 from agent.meters.ina3221 import Ina3221
 from phasewatt.errors import MeterUnavailable
-from phasewatt.records import Reading, Scope
+from phasewatt.fields import Reading, Scope
 from phasewatt.traces import SensorCard
 from tests.fixtures.hwmon import (
     AGAIN,

@@ -16,8 +16,8 @@ from agent.job_rules import JobRefused, JobRules, suite_for
 from agent.settings import Settings
 from phasewatt import codec, topics
 from phasewatt.errors import ConfigInvalid
+from phasewatt.fields import Outcome
 from phasewatt.jobs import JobGet, JobNotice, JobUpdate, Order, State
-from phasewatt.records import Outcome
 from tests.fixtures.job_board import MEMORY_BYTES, JobBoard, close_all
 
 GENERATION = "g1"

@@ -14,7 +14,7 @@ import pytest
 
 from agent.meters.jtop import Jtop, standing
 from phasewatt.errors import MeterUnavailable
-from phasewatt.records import Reading, Scope
+from phasewatt.fields import Reading, Scope
 from tests.fixtures.jtop import AGX_ORIN, ORIN_NX, FakeLibrary, JtopException
 from tests.fixtures.receipts import wait_until
 

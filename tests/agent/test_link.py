@@ -12,8 +12,8 @@ import pytest
 
 from agent.outbox import Outbox
 from phasewatt import codec
+from phasewatt.fields import Kind
 from phasewatt.messages import Receipt
-from phasewatt.records import Kind
 from tests.fixtures.links import PATIENT, QUICK, running
 from tests.fixtures.receipts import CollectorDouble, wait_until
 from tests.fixtures.records import trace, trial

@@ -20,7 +20,8 @@ from agent.pace import Pace
 from agent.stopping import Stop, Until
 from phasewatt import codec
 from phasewatt.errors import Stopped
-from phasewatt.records import Kind, Outcome, Trial
+from phasewatt.fields import Kind, Outcome
+from phasewatt.records import Trial
 from tests.fixtures.records import changed, trial
 
 

@@ -16,7 +16,7 @@ from agent.meters.rapl import Rapl
 from agent.meters.replay import Replay
 from agent.meters.tegrastats import Tegrastats
 from phasewatt.errors import ConfigInvalid, MeterUnavailable
-from phasewatt.records import Reading, Scope
+from phasewatt.fields import Reading, Scope
 from tests.fixtures.hwmon import thor
 from tests.fixtures.jtop import AGX_XAVIER, FakeLibrary
 from tests.fixtures.nvml import FakeNvml

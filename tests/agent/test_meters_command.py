@@ -13,7 +13,7 @@ from agent.checks.power import card_finding
 from agent.control import StateLock
 from agent.surveying import Surveyed, facts_of, survey
 from phasewatt.errors import MeterUnavailable
-from phasewatt.records import Reading, Scope
+from phasewatt.fields import Reading, Scope
 from phasewatt.traces import Channel, SensorCard
 from tests.fixtures.sensors import recording
 

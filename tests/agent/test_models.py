@@ -11,7 +11,7 @@ import pytest
 from agent import cells, models
 from phasewatt import roofline
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Architecture, Experts
+from phasewatt.work import Architecture, Experts
 
 # Of the safetensors on each model's own page.
 PUBLISHED = {

@@ -10,7 +10,7 @@ import pytest
 
 from agent.meters.nvml import Nvml
 from phasewatt.errors import MeterUnavailable
-from phasewatt.records import Reading, Scope
+from phasewatt.fields import Reading, Scope
 from tests.fixtures.nvml import BESIDE, GPM, NOT_SUPPORTED, PERIOD_S, POWER, FakeNvml, NvmlError, by_source, opened
 
 COUNTER = "nvmlDeviceGetTotalEnergyConsumption"

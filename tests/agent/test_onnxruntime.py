@@ -20,7 +20,7 @@ from agent.engines.onnx_exports import MANIFEST, Export, digest_of
 from agent.orders import Burn, Load, Resolve
 from phasewatt import prompt
 from phasewatt.errors import DoesNotFit, EngineAbsent, EngineFailed
-from phasewatt.records import Architecture, Experts
+from phasewatt.work import Architecture, Experts
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'phasewatt[torch]'")
 ORT = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'phasewatt[onnx]'")

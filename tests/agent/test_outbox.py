@@ -14,8 +14,8 @@ from agent import spool
 from agent.outbox import MIN_CAP_BYTES, PARCEL_BYTES, Outbox, OutboxFull
 from phasewatt import codec
 from phasewatt.errors import ConfigInvalid, RecordRejected
+from phasewatt.fields import Kind
 from phasewatt.messages import Batch, Clock, Receipt, Rejection
-from phasewatt.records import Kind
 from phasewatt.traces import Series, Telemetry, Trace
 from tests.fixtures.records import changed, channel, trace, trial
 from tests.fixtures.wire import batch, events, telemetry

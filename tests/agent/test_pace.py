@@ -13,7 +13,7 @@ from agent.estimate import RATES, SERVER, SLOW_HOST
 from agent.models import preset
 from agent.pace import Expectation, Pace, in_words, rates_of, sources
 from agent.sequence import sequence
-from phasewatt.records import Phase
+from phasewatt.fields import Phase
 
 MEASURE = cells.Measure()
 CELL = Cell(prompt_tokens=512, output_tokens=64)

@@ -17,7 +17,8 @@ from agent import phases
 from agent.orders import Described, Load, Loaded, Profile, Repeat, Resolve
 from agent.phases import Phases
 from phasewatt.errors import EngineFailed
-from phasewatt.records import MemoryUse, Phase
+from phasewatt.fields import Phase
+from phasewatt.records import MemoryUse
 
 
 class Recorder:

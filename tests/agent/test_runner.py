@@ -25,8 +25,8 @@ from agent.stopping import Stop
 from agent.worker_process import WorkerProcess
 from phasewatt import codec, energy, identity, quantization
 from phasewatt.errors import Stopped
+from phasewatt.fields import Kind, Outcome, Phase, Scope
 from phasewatt.metrics import METRICS, Context
-from phasewatt.records import Kind, Outcome, Phase, Scope
 from tests.fixtures.sensors import recording
 
 MEASURE = Measure(

@@ -21,7 +21,8 @@ from agent.sampler import Recording, Sampler
 from agent.sampling import ATTENTION_S
 from phasewatt import codec
 from phasewatt.errors import MeterUnavailable
-from phasewatt.records import Phase, Reading, Scope, Span
+from phasewatt.fields import Phase, Reading, Scope
+from phasewatt.records import Span
 from phasewatt.traces import Channel
 from phasewatt.updates import samples_of
 from phasewatt.window_energy import energy_j

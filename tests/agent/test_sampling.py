@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from agent.sampling import ATTENTION_S, FLUSH_S, Heard, sample
-from phasewatt.records import Reading
+from phasewatt.fields import Reading
 from phasewatt.traces import Channel
 
 CHANNEL = Channel(name="c", source="s", reading=Reading.INSTANT, unit="W", scope=None)

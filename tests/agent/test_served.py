@@ -20,7 +20,7 @@ from agent.served.reading import Asked, Timed, timed
 from agent.served.server import look
 from agent.served.slices import slices_of
 from phasewatt.errors import ConfigInvalid, EngineFailed
-from phasewatt.records import Phase
+from phasewatt.fields import Phase
 from tests.fixtures.served import MODEL, Event, Play, serving
 
 PROMPT = 8

@@ -21,7 +21,7 @@ from agent.simulated.sensor import Sensors
 from agent.simulated.waveforms import parse
 from phasewatt import rails
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Scope
+from phasewatt.fields import Scope
 
 START_NS = 5_000_000_000
 

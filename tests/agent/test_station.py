@@ -22,8 +22,9 @@ from agent.stopping import Stop
 from agent.surveying import Surveyed
 from phasewatt import codec
 from phasewatt.errors import ConfigInvalid, Stopped, StoreUnavailable
+from phasewatt.fields import Kind
 from phasewatt.messages import Clock
-from phasewatt.records import Kind, Trial
+from phasewatt.records import Trial
 from phasewatt.traces import SensorCard
 from tests.fixtures.hwmon import orin_nx
 from tests.fixtures.receipts import CollectorDouble

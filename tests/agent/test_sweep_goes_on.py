@@ -21,7 +21,7 @@ from agent.outbox import Outbox
 from agent.pace import Pace
 from agent.runner import Metering, Runner
 from agent.stopping import Stop
-from phasewatt.records import Outcome
+from phasewatt.fields import Outcome
 
 SUITE = """
 about = "three cells on one model"

@@ -16,7 +16,7 @@ import pytest
 from agent.jetson.child import Patience
 from agent.meters.tegrastats import Tegrastats
 from phasewatt.errors import MeterUnavailable
-from phasewatt.records import Reading, Scope
+from phasewatt.fields import Reading, Scope
 from tests.fixtures.receipts import wait_until
 from tests.fixtures.tegrastats import AGX_ORIN, NANO, THOR, at_first, program, steady
 

@@ -11,7 +11,7 @@ import pytest
 
 from agent.jetson.line import MAX_CHARACTERS, Line, NotTegrastats, parse
 from phasewatt import rails
-from phasewatt.records import Scope
+from phasewatt.fields import Scope
 from tests.fixtures import tegrastats as lines
 
 CHECKOUT = Path(__file__).parents[2]

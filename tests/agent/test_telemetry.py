@@ -14,8 +14,8 @@ from agent.outbox import Outbox
 from agent.telemetry import Telemeter
 from phasewatt import codec, series
 from phasewatt.errors import MeterUnavailable
+from phasewatt.fields import Kind, Reading, Scope
 from phasewatt.messages import Clock
-from phasewatt.records import Kind, Reading, Scope
 from phasewatt.traces import Channel, Series, Telemetry
 from tests.fixtures.kernel_tree import HWMON, devfreq, meminfo, policy, tree, zones
 

@@ -13,7 +13,8 @@ from agent.stopping import Stop
 from agent.windows import Shape, Windows, shape_of
 from phasewatt import energy
 from phasewatt.errors import Stopped
-from phasewatt.records import Phase, PhaseEnergy, PhaseRun, Scope
+from phasewatt.fields import Phase, Scope
+from phasewatt.records import PhaseEnergy, PhaseRun
 from tests.fixtures.scripted_bench import (
     ScriptedBench,
     ScriptedCompany,

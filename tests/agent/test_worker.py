@@ -12,7 +12,7 @@ import pytest
 from agent import engines, models, worker
 from agent.engines.fake import Fake
 from agent.orders import Answer, Load, Loaded, Prompt, Ready, Refused, Repeat
-from phasewatt.records import Phase
+from phasewatt.fields import Phase
 
 LOAD = Load(
     architecture=models.preset("stories15m"),

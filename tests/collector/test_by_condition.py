@@ -9,8 +9,9 @@ from collector.bills import Price
 from collector.by_condition import By, compare_by
 from collector.report import by_html, by_markdown, by_tables
 from collector.stored import StoredTrial
+from phasewatt.conditions import ClockState, HostState
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import ClockState, HostState, Scope
+from phasewatt.fields import Scope
 from tests.fixtures.trials import MODULE, conditions, failed, measured, work
 
 

@@ -21,9 +21,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from collector.store import Store, open_store
 from phasewatt import codec, topics
+from phasewatt.fields import Kind, Outcome, Phase, Scope
 from phasewatt.messages import CollectorState, ExportHeader, Presence
 from phasewatt.metrics import METRICS
-from phasewatt.records import Kind, Outcome, Phase, Scope
 from tests.fixtures import records, wire
 from tests.fixtures.wire import DEVICE
 

@@ -9,8 +9,9 @@ from collector.pairing import Across
 from collector.stored import StoredTrial
 from phasewatt import quantization
 from phasewatt.errors import ConfigInvalid
+from phasewatt.fields import Scope
 from phasewatt.metrics import METRICS
-from phasewatt.records import Scope, Trial
+from phasewatt.records import Trial
 from tests.fixtures.trials import GPU, MODULE, PACKAGE, conditions, failed, measured, stored, work
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from collector.conditions import GroupKey, group_of, labels, observed, printable
 from collector.stored import StoredTrial
-from phasewatt.records import ClockState, Conditions, HostState
+from phasewatt.conditions import ClockState, Conditions, HostState
 from tests.fixtures.trials import conditions, measured, work
 
 

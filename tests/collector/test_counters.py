@@ -15,8 +15,8 @@ from collector.settings import FOREVER, Retention
 from collector.store import Removal, Store, open_store
 from collector.store.removing import ARRIVALS_AT_ONCE
 from phasewatt import codec, series
+from phasewatt.fields import Kind
 from phasewatt.messages import Presence
-from phasewatt.records import Kind
 from phasewatt.traces import Telemetry
 from tests.fixtures import records, wire
 from tests.fixtures.wire import DEVICE, EPOCH

@@ -15,8 +15,9 @@ from collector.metric_rows import metric_rows
 from collector.pairing import Across, pair
 from collector.stored import StoredTrial
 from phasewatt import codec
+from phasewatt.fields import Outcome
 from phasewatt.metrics import METRICS
-from phasewatt.records import Outcome, Trial
+from phasewatt.records import Trial
 from tests.fixtures import trials as measured
 
 ROOT = Path(__file__).parent.parent.parent

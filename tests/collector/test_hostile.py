@@ -16,8 +16,8 @@ import pytest
 from collector.ingest import Ingest
 from collector.store import Store, open_store
 from phasewatt import codec, topics
+from phasewatt.fields import Kind
 from phasewatt.messages import Receipt
-from phasewatt.records import Kind
 from tests.faults import hostile
 from tests.fixtures import wire
 from tests.fixtures.wire import DEVICE

@@ -13,8 +13,8 @@ from collector.inbox import Message
 from collector.ingest import GROUP_BYTES, GROUP_S, MAX_ITEMS, Ingest
 from phasewatt import codec, topics
 from phasewatt.errors import StoreUnavailable
+from phasewatt.fields import Kind
 from phasewatt.messages import Batch, Presence
-from phasewatt.records import Kind
 from tests.fixtures import records, wire
 from tests.fixtures.wire import DEVICE, EPOCH
 

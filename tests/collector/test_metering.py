@@ -7,7 +7,8 @@ import pytest
 from collector.compare import compare
 from collector.comparison import Cell, Metering, Verdict
 from collector.report import metering
-from phasewatt.records import CrossCheck, Phase, Reading, Scope
+from phasewatt.fields import Phase, Reading, Scope
+from phasewatt.records import CrossCheck
 from tests.fixtures.trials import GPU, Measured, conditions, measured, told
 
 DOUBT = "throttled: software power cap in 38% of the window"

@@ -9,8 +9,10 @@ from hypothesis import HealthCheck, given, settings
 
 from collector.metric_rows import COLUMNS, metric_rows
 from collector.stored import StoredTrial
+from phasewatt.conditions import HostState
+from phasewatt.fields import Phase, Scope
 from phasewatt.metrics import METRICS
-from phasewatt.records import HostState, Phase, Scope, Trial
+from phasewatt.records import Trial
 from tests.fixtures import records, strategies
 
 

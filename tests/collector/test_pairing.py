@@ -5,7 +5,8 @@ import pytest
 
 from collector.pairing import Across, Refused, pair
 from collector.stored import StoredTrial
-from phasewatt.records import Outcome, Work
+from phasewatt.fields import Outcome
+from phasewatt.work import Work
 from tests.fixtures.trials import SHAPE, conditions, failed, measured, stored, work
 
 

@@ -10,7 +10,7 @@ import pytest
 from collector.app import main
 from collector.prediction import Asked, forecasts
 from collector.store import open_store
-from phasewatt.records import Phase, Scope
+from phasewatt.fields import Phase, Scope
 from tests.fixtures import trials
 
 LENGTHS = (128, 256, 512, 1024, 2048)

@@ -15,8 +15,8 @@ from collector.report.evidence import gather
 from collector.store import Store, TrialQuery
 from phasewatt import codec
 from phasewatt.errors import ConfigInvalid, RecordRejected
+from phasewatt.fields import Outcome
 from phasewatt.messages import Batch, ExportHeader
-from phasewatt.records import Outcome
 from tests.fixtures.trials import GPU, Measured, measured, work
 from tests.fixtures.wire import batch_of, telemetry
 

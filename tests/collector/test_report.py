@@ -18,7 +18,9 @@ from collector.report import html, markdown, terminal
 from collector.report.evidence import Evidence, gather
 from collector.report.layout import table_of
 from phasewatt import codec, identity
-from phasewatt.records import Conditions, Kind, Phase, PhaseReading, Scope
+from phasewatt.conditions import Conditions
+from phasewatt.fields import Kind, Phase, Scope
+from phasewatt.records import PhaseReading
 from phasewatt.traces import Trace
 from tests.fixtures.trials import GPU, MODULE, PACKAGE, Measured, conditions, failed, measured, stored, told, work
 

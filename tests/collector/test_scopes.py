@@ -6,8 +6,8 @@ import msgspec
 
 from collector.compare import compare
 from collector.comparison import Comparison, Row, Verdict
+from phasewatt.fields import Scope
 from phasewatt.metrics import METRICS
-from phasewatt.records import Scope
 from tests.fixtures.trials import GPU, MODULE, PACKAGE, WALL, Measured, measured
 
 SERVER = (GPU, PACKAGE)

@@ -15,8 +15,8 @@ from collector.store import Store, TrialQuery, open_store
 from collector.store.writing import OTHER_REASONS, REASONS_TOLD_APART
 from phasewatt import codec, identity
 from phasewatt.errors import StoreUnavailable
+from phasewatt.fields import Kind, Outcome
 from phasewatt.messages import Batch, Presence, Receipt
-from phasewatt.records import Kind, Outcome
 from tests.fixtures import records, strategies, wire
 from tests.fixtures.wire import DEVICE, EPOCH
 

@@ -18,8 +18,8 @@ from collector.store import DeviceRow, Entry, Store
 from collector.subscriber import Subscriber
 from phasewatt import codec, topics
 from phasewatt.errors import ConfigInvalid, StoreUnavailable
+from phasewatt.fields import Kind
 from phasewatt.messages import Batch, CollectorState, Presence, Receipt
-from phasewatt.records import Kind
 from tests.fixtures import wire
 from tests.fixtures.wire import DEVICE, EPOCH
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from collector.report import timelines
 from collector.report.evidence import Evidence
 from phasewatt import series
-from phasewatt.records import Reading, Scope
+from phasewatt.fields import Reading, Scope
 from phasewatt.traces import SensorCard, Trace
 from tests.fixtures import records
 from tests.fixtures.trials import GPU, MODULE, PACKAGE, WALL, Measured, measured

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from collector.store import open_store
-from phasewatt.records import Kind
+from phasewatt.fields import Kind
 from tests.faults.journal import Key, Row, Told, digest
 
 Stored = list[tuple[Key, Row]]

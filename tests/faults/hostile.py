@@ -11,7 +11,7 @@ from typing import NamedTuple
 from msgspec import Raw
 
 from phasewatt import codec, topics
-from phasewatt.records import Kind
+from phasewatt.fields import Kind
 from tests.fixtures import golden, wire
 
 DEVICE = "hostile-1"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from phasewatt import codec
 from phasewatt.codec import SentRecord
-from phasewatt.records import Kind
+from phasewatt.fields import Kind
 
 _PLAN, _KEPT, _REFUSED = "plan", "kept", "refused"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from phasewatt.records import Kind
+from phasewatt.fields import Kind
 from tests.faults import journal, seeded
 from tests.faults.account import account_of
 from tests.faults.journal import Journal, Key, Told, row_of

@@ -19,8 +19,8 @@ from agent.outbox import Outbox
 from agent.sampler import Sampler
 from collector.store import open_store
 from phasewatt import codec, series
+from phasewatt.fields import Kind
 from phasewatt.messages import Batch, Clock
-from phasewatt.records import Kind
 from phasewatt.traces import Trace
 from tests.faults.board import PACE
 from tests.faults.field import Field, account, until

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from phasewatt.records import Kind
+from phasewatt.fields import Kind
 from tests.faults import storm
 from tests.faults.account import kinds_of
 from tests.faults.field import Field, account, finish

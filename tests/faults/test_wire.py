@@ -11,8 +11,8 @@ from msgspec import Raw
 
 from collector.store import open_store
 from phasewatt import codec, topics
+from phasewatt.fields import Kind
 from phasewatt.messages import Batch
-from phasewatt.records import Kind
 from tests.faults import hostile
 from tests.faults.field import BoardProcess, Collector, Field, account, until
 from tests.faults.journal import digest

@@ -10,7 +10,7 @@ import pytest
 
 from agent.calibrating import FAST_S, SLOW_S
 from phasewatt import calibration
-from phasewatt.records import Reading
+from phasewatt.fields import Reading
 from phasewatt.traces import SensorCard
 from tests.fixtures.square_waves import Column, SimulatedSensor, h200, loads_ns, read_at
 

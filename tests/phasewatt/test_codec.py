@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from phasewatt import codec, messages
 from phasewatt.errors import RecordRejected
+from phasewatt.fields import Kind, Phase
 from phasewatt.hosts import HostFacts
-from phasewatt.records import Event, Kind, Phase, PhaseRun, Trial
+from phasewatt.records import Event, PhaseRun, Trial
 from phasewatt.traces import Series, Telemetry, Trace
 from tests.fixtures import records, strategies
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from phasewatt import course, series
-from phasewatt.records import Course, Phase, Reading, Scope, Trial
+from phasewatt.conditions import Course
+from phasewatt.fields import Phase, Reading, Scope
+from phasewatt.records import Trial
 from phasewatt.traces import Channel, Trace
 from tests.fixtures import records
 from tests.fixtures.records import SECOND_NS, changed

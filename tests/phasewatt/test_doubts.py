@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from phasewatt import doubts, throttling
-from phasewatt.records import Phase
+from phasewatt.fields import Phase
 from phasewatt.traces import Channel
 from tests.fixtures.records import changed, channel, phase_run, trace
 from tests.fixtures.waveforms import every

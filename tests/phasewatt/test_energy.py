@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import pytest
 
 from phasewatt import energy
-from phasewatt.records import Phase, PhaseEnergy, PhaseRun, Reading, Scope
+from phasewatt.fields import Phase, Reading, Scope
+from phasewatt.records import PhaseEnergy, PhaseRun
 from phasewatt.traces import Channel, Trace
 from tests.fixtures import h200_trace
 from tests.fixtures.records import SECOND_NS, changed, channel, phase_run, trace

@@ -14,7 +14,8 @@ import pytest
 
 from phasewatt import doubts
 from phasewatt.estimate import Estimate
-from phasewatt.records import Reading, Span
+from phasewatt.fields import Reading
+from phasewatt.records import Span
 from phasewatt.updates import Sample
 from phasewatt.window_energy import WIDE_SHARE
 from tests.fixtures.simulated_power import BOARDS, SENSORS, WORKS, Case, case

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from phasewatt import codec
+from phasewatt.fields import Outcome, Phase, Reading, Scope
 from phasewatt.jobs import State
-from phasewatt.records import Architecture, Outcome, Phase, Reading, Scope
 from phasewatt.traces import Channel
+from phasewatt.work import Architecture
 from tests.fixtures import golden
 
 SCHEMAS = range(1, codec.SCHEMA + 1)

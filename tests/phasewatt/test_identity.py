@@ -7,7 +7,8 @@ import hashlib
 import pytest
 
 from phasewatt import codec, identity
-from phasewatt.records import Architecture, Experts, Kind, Task, Work
+from phasewatt.fields import Kind
+from phasewatt.work import Architecture, Experts, Task, Work
 from tests.fixtures.records import architecture, changed, task, work
 
 MIXTURE = Experts(count=4, per_token=2, intermediate_size=8)

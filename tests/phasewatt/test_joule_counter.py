@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasewatt.estimate import Estimate
+from phasewatt.fields import Reading
 from phasewatt.joule_counter import powers
-from phasewatt.records import Reading, Span
+from phasewatt.records import Span
 from phasewatt.updates import Sample, timing
 from phasewatt.window_energy import energy_j
 from tests.fixtures.records import SECOND_NS, channel, span

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from phasewatt import roofline
+from phasewatt.fields import Outcome, Phase, Scope
 from phasewatt.metrics import METRICS, Better, Ceilings, Context
-from phasewatt.records import Outcome, Phase, PhaseReading, PhaseRun, Scope, Trial
+from phasewatt.records import PhaseReading, PhaseRun, Trial
 from tests.fixtures.records import changed, phase_energy, phase_run, task, trial, work
 
 MS = 1_000_000

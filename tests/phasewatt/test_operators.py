@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from agent import models
 from phasewatt import roofline
+from phasewatt.fields import Phase
 from phasewatt.operators import Cost, Group, Operator, Pass, costs, group_of, grouped, passes, total
-from phasewatt.records import Experts, Phase
+from phasewatt.work import Experts
 from tests.fixtures.records import architecture, task
 
 # Two sequences of three new tokens on four, in bfloat16: 6 tokens, hidden 8, 2 heads and 1 KV head of 4, FFN 16.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from phasewatt import optimum
-from phasewatt.records import Outcome, Phase, Scope, Trial
+from phasewatt.fields import Outcome, Phase, Scope
+from phasewatt.records import Trial
 from tests.fixtures import records
 from tests.fixtures.records import changed
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phasewatt.records import Scope
+from phasewatt.fields import Scope
 from phasewatt.scopes import own_scope
 
 AROUND = [Scope.WALL, Scope.BOARD_INPUT, Scope.MODULE]

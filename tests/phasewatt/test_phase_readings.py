@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from phasewatt.fields import Phase, Reading
 from phasewatt.phase_readings import phase_readings
-from phasewatt.records import Phase, Reading
 from tests.fixtures.records import changed, channel, phase_run, trace
 from tests.fixtures.waveforms import every, ramp
 

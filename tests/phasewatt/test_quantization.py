@@ -7,8 +7,8 @@ import pytest
 
 from phasewatt import identity, quantization, roofline
 from phasewatt.errors import ConfigInvalid
+from phasewatt.fields import Phase
 from phasewatt.metrics import METRICS
-from phasewatt.records import Phase
 from tests.fixtures.records import phase_run, trial, work
 
 EIGHT = quantization.SCHEMES["int8"].words

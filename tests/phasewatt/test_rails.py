@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from phasewatt.fields import Scope
 from phasewatt.rails import TOTALS, Rail, rails, total_w, totals
-from phasewatt.records import Scope
 
 NANO = {"POM_5V_IN": 2.8, "POM_5V_GPU": 0.1, "POM_5V_CPU": 1.2}
 TX2 = {

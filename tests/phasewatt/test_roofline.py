@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from phasewatt import roofline
 from phasewatt.errors import ConfigInvalid
-from phasewatt.records import Architecture, Experts, Phase
+from phasewatt.fields import Phase
+from phasewatt.work import Architecture, Experts
 from tests.fixtures.records import architecture, changed, task
 
 PUBLISHED = {

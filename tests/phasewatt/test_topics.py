@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from phasewatt import topics
 from phasewatt.errors import RecordRejected
-from phasewatt.records import Identifier, Kind
+from phasewatt.fields import Identifier, Kind
 from tests.fixtures import strategies
 
 DEVICES = strategies.of(Identifier)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from phasewatt.beats import Beat
 from phasewatt.estimate import Estimate
-from phasewatt.records import Phase, Reading, Scope, Span
+from phasewatt.fields import Phase, Reading, Scope
+from phasewatt.records import Span
 from phasewatt.traces import Channel, SensorCard
 from phasewatt.updates import Sample
 from phasewatt.window_energy import MIN_AVERAGES, added, energy_j, preferred, total_j

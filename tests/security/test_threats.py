@@ -22,8 +22,8 @@ from collector import issuing, mosquitto
 from collector.app import main
 from collector.authority import Authority
 from phasewatt import codec, topics
+from phasewatt.fields import Kind
 from phasewatt.messages import Receipt
-from phasewatt.records import Kind
 from tests.fixtures.wire import batch_of, events, status
 from tests.security.conftest import GOOD, THIEF, TIMEOUT_S, V5, V311, Client, Fleet, until
 

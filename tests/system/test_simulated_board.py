@@ -17,7 +17,8 @@ from agent.simulated.board import SimulatedBoard
 from agent.simulated.boards import INA3221, JITTER_S, LAG_S, PERIOD_S
 from agent.stopping import Stop
 from phasewatt.energy import phase_energies
-from phasewatt.records import Phase, PhaseEnergy, PhaseRun, Scope
+from phasewatt.fields import Phase, Scope
+from phasewatt.records import PhaseEnergy, PhaseRun
 from phasewatt.traces import SensorCard
 
 SECOND_NS = 1_000_000_000
