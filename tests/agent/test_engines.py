@@ -51,6 +51,13 @@ def _load(engine: Engine, accelerator: str = "cpu", dtype: str = "float32", weig
     return engine.load(order)
 
 
+def _skip_without_cuda_provider() -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this build of onnxruntime has no CUDA provider: pip install onnxruntime-gpu")
+
+
 @pytest.fixture(
     params=[
         ("fake", "cpu"),
@@ -65,6 +72,8 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """A loaded engine with a prompt."""
     name, accelerator = request.param
     made = _create(name)
+    if (name, accelerator) == ("onnxruntime", "cuda"):
+        _skip_without_cuda_provider()
     _load(made, accelerator)
     made.set_prompt(prompt.token_ids(1, 2, TOKENS, models.preset(MODEL).vocab_size), 2)
     yield made
