@@ -50,6 +50,9 @@ class JobSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     timeout_s: Seconds | None = None
     expires_after_s: Annotated[float, Meta(gt=0, le=LONGEST_WAIT_S)] | None = None  # unless it has begun by then
 
+    def __post_init__(self) -> None:
+        jobs.check_words(self.parameters)
+
 
 class JobRow(NamedTuple):
     """A job as it was submitted."""

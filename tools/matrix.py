@@ -25,11 +25,12 @@ WORK = ROOT / "build" / "matrix"
 MINORS = range(10, 14)
 EXTRAS = "nvml,collector,postgres,dev"
 NOT_THE_WHEEL = ("tests/test_house.py", "tests/test_package.py", "tests/deploy")  # about the tree, which is not copied
-# Kill storms, hostile streams and simulated sensors by the thousand: no version of Python changes them.
+# Kill storms, restores, hostile streams and simulated sensors by the thousand: no version of Python changes them.
 ONCE_IS_ENOUGH = (
-    *("tests/faults", "tests/machine", "tests/security"),
+    *("tests/faults", "tests/machine", "tests/security", "tests/system/test_restore.py"),
     *("tests/phasewatt/test_energy_coverage.py", "tests/collector/test_hostile.py"),
 )
+BETWEEN = (*ONCE_IS_ENOUGH, "tests/system")  # for a version between the oldest and the newest, which run all programs
 OF_THE_MODEL = "torch|onnx|gguf"  # what these tests need beside torch, and without torch shows nothing
 MISSING = "not on this machine, not tested"
 ASKS = "import sys; print(*sys.version_info[:2], sep='.')"
@@ -77,7 +78,7 @@ def test_on(version: str, wheel: Path, strict: bool) -> str:
     there = copy_of_tests(version)
     said = there / "output.txt"
     with said.open("wb") as output:
-        command = [str(python), "-m", "pytest", *options(strict)]
+        command = [str(python), "-m", "pytest", *options(version, strict)]
         done = subprocess.run(command, cwd=there, stdout=output, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
         print(f"matrix: Python {version}:\n{said.read_text(errors='replace')}", flush=True)
@@ -137,9 +138,10 @@ def copy_of_tests(version: str) -> Path:
     return there
 
 
-def options(strict: bool) -> list[str]:
+def options(version: str, strict: bool) -> list[str]:
     """Arguments of pytest."""
-    ignored = [f"--ignore={path}" for path in (*NOT_THE_WHEEL, *ONCE_IS_ENOUGH)]
+    outermost = version in (f"3.{MINORS[0]}", f"3.{MINORS[-1]}")
+    ignored = [f"--ignore={path}" for path in (*NOT_THE_WHEEL, *(ONCE_IS_ENOUGH if outermost else BETWEEN))]
     skips = ["--no-skips", f"--may-skip={OF_THE_MODEL}|no recorded lines"] if strict else []
     return ["-q", "-m", "not gpu and not jetson", *ignored, *skips]
 
