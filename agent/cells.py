@@ -52,6 +52,7 @@ class Measure(Struct, frozen=True, forbid_unknown_fields=True):
     gate_s: Seconds = 10.0  # at most, for others to let the CPU be; then the trial is marked
     decode_steps: Positive = 64  # of a decode repetition, at most the output length
     profile_repetitions: Positive = 3
+    operators: bool = False  # a pass of its own for where the time of prefill and decode goes
     rate_hz: Annotated[float, Meta(gt=0, le=100)] = 20.0
     energy_target: Annotated[float, Meta(gt=0, le=1)] = WIDE_SHARE  # a window grows until its energy is so sure ...
     longest_window_s: Seconds = 30.0  # ... at most to this

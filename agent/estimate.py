@@ -15,6 +15,7 @@ _SAMPLER_S = 2.0  # its start, and the brackets around idling
 _AROUND_WINDOW_S = 1.0  # the sensor's last updates
 _LENGTHENED = 1.5  # windows are measured again, longer, until their energy is sure
 _PROFILER = 3.0  # a profiled repetition, over a plain one
+_OPERATORS, _OPERATORS_S = 8.0, 2.0  # repetitions that the operator pass takes as long as, beside reading its trace
 _START_S = 10.0  # of the engine's process
 
 
@@ -59,7 +60,8 @@ def cell_s(shape: Architecture, cell: Cell, measure: Measure, rates: Rates, mete
     for phase in cell.measured:
         once_s = phase_s(shape, cell, phase, measure.decode_steps, rates)
         total_s += _warm_up_s(measure, once_s) + _window_s(measure, once_s, metered)
-        total_s += profiled * once_s if phase is not Phase.REQUEST else 0.0
+        if phase is not Phase.REQUEST:
+            total_s += profiled * once_s + (_OPERATORS * once_s + _OPERATORS_S if measure.operators else 0.0)
     return total_s
 
 

@@ -22,6 +22,7 @@ from agent.orders import (
     Load,
     MeasureMemory,
     Memory,
+    ProfileOperators,
     Prompt,
     Question,
     Ready,
@@ -68,6 +69,8 @@ class Worker:
             raise EngineFailed("a phase was asked for before a prompt was set")
         if isinstance(order, Repeat):
             return self._phases.repeat(order)
+        if isinstance(order, ProfileOperators):
+            return self._phases.operators(order)
         return self._phases.profile(order)
 
     def _set_prompt(self, order: Prompt) -> Ready:
