@@ -52,10 +52,10 @@ _ON_GPU = (
     Way("llama-3-8b"),
     Way("llama-3-8b", "graph"),
     Way("llama-3-8b", "graph", fused=True),
-    Way("llama-3-8b", "compiled"),
     Way("smollm2-135m"),
     Way("smollm2-135m", "graph"),
     Way("olmoe-1b-7b"),
+    Way("smollm2-135m", "compiled"),
 )
 _ON_CPU = (Way("smollm2-135m"), Way("smollm2-135m", fused=True))
 

@@ -140,6 +140,8 @@ def _profile(found: _Found, order: ProfileOperators, processor: str) -> Operator
 def _lost(told: Trace) -> list[str]:
     if not told.lost:
         return []
+    if told.lost == told.launches:
+        return ["the trace does not tell launches by number: kernels that were lost would not be seen"]
     return [f"truncated: {told.lost} of {told.launches} launches have no kernel in the trace"]
 
 
