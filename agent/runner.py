@@ -12,6 +12,7 @@ from agent.bench import Bench
 from agent.cards import CardStore
 from agent.cells import Cell
 from agent.company import Company
+from agent.estimate import OPERATOR_STEPS
 from agent.host import Host
 from agent.orders import (
     MeasureMemory,
@@ -156,13 +157,15 @@ class Runner:
         """Where the device time of `run`'s phase goes, or why that is not known."""
         self._progress(f"{run.phase.value}: profiling its operators")
         measure, shape = attempt.plan.measure, shape_of(run.phase, attempt.cell, attempt.plan.measure)
+        steps = min(shape.steps, OPERATOR_STEPS)
+        before = (shape.steps - steps) // 2
         order = ProfileOperators(
             phase=run.phase,
-            repetitions=1 if run.phase is Phase.DECODE else measure.profile_repetitions,  # of as many steps
-            kv_start=run.kv_start,
-            kv_end=run.kv_end,
-            depth=shape.depth,
-            steps=shape.steps,
+            repetitions=measure.profile_repetitions,
+            kv_start=run.kv_start + before,
+            kv_end=run.kv_start + before + steps if steps else run.kv_end,
+            depth=shape.depth + before if steps else 0,
+            steps=steps,
         )
         try:
             return self._bench.ask(order, OperatorsProfiled, MARGIN_S).profile
