@@ -82,6 +82,17 @@ class ProfileOperators(Order, frozen=True):
     steps: int = 0
 
 
+class MeasureCeiling(Order, frozen=True):
+    """What the processor does at most of one kind of work; no model is needed."""
+
+    work: str  # as in a Ceiling, and so are ...
+    shape: tuple[int, ...]  # ... this ...
+    dtype: str | None  # ... and this
+    accelerator: str  # cpu, cuda
+    repetitions: int
+    seconds: float  # about, of a repetition
+
+
 class MeasureMemory(Order, frozen=True):
     """Peak memory since the prompt was set."""
 
@@ -158,6 +169,13 @@ class Memory(Order, frozen=True):
     use: MemoryUse
 
 
+class CeilingMeasured(Order, frozen=True):
+    """Answer to MeasureCeiling: one value a repetition."""
+
+    values: tuple[float, ...]
+    threads: int | None = None  # of a CPU
+
+
 class Burned(Order, frozen=True):
     """Answer to Burn: when the load began and ended."""
 
@@ -174,8 +192,10 @@ class Refused(Order, frozen=True):
     absent: bool = False  # the engine is not installed
 
 
-Question = Resolve | Load | Prompt | Repeat | Profile | ProfileOperators | MeasureMemory | Burn
-Answer = Described | Loaded | Ready | Repeated | Profiled | OperatorsProfiled | Memory | Burned | Refused
+Question = Resolve | Load | Prompt | Repeat | Profile | ProfileOperators | MeasureMemory | MeasureCeiling | Burn
+Answer = (
+    Described | Loaded | Ready | Repeated | Profiled | OperatorsProfiled | Memory | CeilingMeasured | Burned | Refused
+)
 
 
 def no_operators(order: ProfileOperators, reason: str) -> OperatorsProfiled:

@@ -10,6 +10,7 @@ import msgspec
 from agent.attempt import Attempt, Finished, Plan
 from agent.bench import Bench
 from agent.cards import CardStore
+from agent.ceilings import Ceilings
 from agent.cells import Cell
 from agent.company import Company
 from agent.estimate import OPERATOR_STEPS
@@ -87,6 +88,15 @@ class Runner:
             attempt.observe()  # before the engine's memory is free again
             self._bench.clear()
         return attempt.finished()._replace(loading_s=self._bench.loading_s - loading_before_s)
+
+    def ceilings(self, cell: Cell, plan: Plan, whole: bool) -> Finished:
+        """The trial of what this host does at most, on the engine of `cell`; `whole`: all that is known.
+
+        Raises:
+            Stopped: asked to end.
+        """
+        attempt = Attempt(self._host, cell, plan, self._other_gpu_processes(), self._stop, self._slept_s)
+        return Ceilings(self._host, self._bench, self._progress).measure(attempt, whole)
 
     def _measure(self, attempt: Attempt) -> None:
         """Every phase, metered if there is a meter; then, unmetered, the memory and the profile passes."""

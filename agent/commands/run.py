@@ -45,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="profile where the time of each phase goes, or not, whatever the suite says",
     )
+    parser.add_argument(
+        "--ceilings",
+        action=argparse.BooleanOptionalAction,
+        help="measure what this host does at most before the cells, or not, whatever the suite says",
+    )
     parser.add_argument("--archive", type=Path, metavar="FILE", help="write the campaign's records there at the end")
     parser.add_argument("--fresh", action="store_true", help="begin anew where an earlier run was interrupted")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
@@ -87,6 +92,8 @@ def _as_asked(suite: Suite, args: argparse.Namespace) -> Suite:
     measure = suite.measure
     if args.operators is not None:
         measure = msgspec.structs.replace(measure, operators=args.operators)
+    if args.ceilings is not None:
+        measure = msgspec.structs.replace(measure, ceilings=args.ceilings)
     return msgspec.structs.replace(suite, measure=measure, seed=suite.seed if args.seed is None else args.seed)
 
 

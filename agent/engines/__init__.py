@@ -14,9 +14,11 @@ from typing import Any, Protocol, runtime_checkable
 from agent.orders import (
     Burn,
     Burned,
+    CeilingMeasured,
     Described,
     Load,
     Loaded,
+    MeasureCeiling,
     OperatorsProfiled,
     Profile,
     Profiled,
@@ -122,6 +124,18 @@ class TellsOperators(Protocol):
 
         Raises:
             EngineFailed: there is no profiler here, or it saw nothing.
+        """
+
+
+@runtime_checkable
+class HasCeilings(Protocol):
+    """An engine that can measure what its processor does at most."""
+
+    def ceiling(self, order: MeasureCeiling) -> CeilingMeasured:
+        """One kind of work, back to back; no model is needed, and what it took is free again.
+
+        Raises:
+            EngineFailed: the processor has no such work or dtype.
         """
 
 
