@@ -20,6 +20,7 @@ from phasewatt.conditions import Conditions, Cooling, Course
 from phasewatt.doubts import ALONE_CORES
 from phasewatt.fields import Kind, Outcome
 from phasewatt.phase_readings import phase_readings
+from phasewatt.profiles import OperatorProfile
 from phasewatt.records import MemoryUse, PhaseRun, Trial
 from phasewatt.traces import Trace
 from phasewatt.work import Work
@@ -67,6 +68,7 @@ class Attempt:
         self.reason: str | None = None
         self.runs: list[PhaseRun] = []
         self.memory: MemoryUse | None = None
+        self.profiles: list[OperatorProfile] = []
         self.recording: Recording | None = None
         self.energy_reason: str | None = None
         self.said: Mapping[str, str] = {}  # by the meters, when those to read were chosen
@@ -148,6 +150,7 @@ class Attempt:
             place=self.plan.place,
             order_seed=self.plan.seed,
             course=self.course,
+            profiles=tuple(self.profiles),
         )
         return Finished(trial, traces)
 

@@ -27,7 +27,7 @@ class Placed(NamedTuple):
     """What lies on the bench."""
 
     described: Described
-    work: Work
+    work: Work | None  # None: an engine alone
     threads: int | None
     tf32: bool | None
     cache_tokens: int | None = None
@@ -80,6 +80,17 @@ class Bench:
         )
         work = Work(task=task, weights=weights, dtype=cell.dtype, quantization=loaded.quantization)
         return Placed(described, work, ready.threads, loaded.tf32, ready.cache_tokens, loaded.experts)
+
+    def describe(self, cell: Cell) -> Described:
+        """The engine of `cell` started, with no model loaded: `place` goes on from there.
+
+        Raises:
+            EngineFailed: it does not start.
+        """
+        began_s = time.monotonic()
+        described = self._describe(cell)
+        self.loading_s += time.monotonic() - began_s
+        return described
 
     def ask(self, question: Question, answer: type[Expected], limit_s: float) -> Expected:
         """See `WorkerProcess.ask`."""

@@ -52,6 +52,8 @@ class Measure(Struct, frozen=True, forbid_unknown_fields=True):
     gate_s: Seconds = 10.0  # at most, for others to let the CPU be; then the trial is marked
     decode_steps: Positive = 64  # of a decode repetition, at most the output length
     profile_repetitions: Positive = 3
+    operators: bool = False  # a pass of its own for where the time of prefill and decode goes
+    ceilings: bool = False  # what the host does at most, measured before the cells
     rate_hz: Annotated[float, Meta(gt=0, le=100)] = 20.0
     energy_target: Annotated[float, Meta(gt=0, le=1)] = WIDE_SHARE  # a window grows until its energy is so sure ...
     longest_window_s: Seconds = 30.0  # ... at most to this
@@ -137,11 +139,13 @@ class Suite(Struct, frozen=True):
     measure: Measure
     cells: tuple[Cell, ...]
     seed: int = 1  # of the order in which they are measured
+    alone: Cell | None = None  # where there are no cells: on what ceilings are measured, all that are known
 
     @property
     def digest(self) -> str:
         """Id of what this suite measures, whatever it is called."""
-        content = msgspec.json.encode([self.measure, [cell.label for cell in self.cells]])
+        on = [] if self.alone is None else [self.alone.label]
+        content = msgspec.json.encode([self.measure, [*(cell.label for cell in self.cells), *on]])
         return hashlib.sha256(content).hexdigest()[:16]
 
 
@@ -149,7 +153,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
     """A suite file as written: every key of a cell may hold one value or a list of them."""
 
     about: Annotated[str, Meta(pattern=_PLAIN)]
-    cells: Annotated[list[dict[str, Any]], Meta(min_length=1)]
+    cells: list[dict[str, Any]] = []
     measure: Measure = Measure()
     defaults: dict[str, Any] = {}
     seed: Annotated[int, Meta(ge=0, le=2**31)] = 1
@@ -198,11 +202,24 @@ def parse(name: str, text: str, overrides: Mapping[str, Any], origin: str) -> Su
         for index, table in enumerate(tables)
         for values in _swept(table)
     ]
-    if not cells:
+    if not cells and not (file.measure.ceilings and not file.cells):
         raise ConfigInvalid(f"{origin}: no cell is left: an empty list sweeps nothing")
     for cell in cells:
         _check(cell)
-    return Suite(name=name, about=file.about, measure=file.measure, cells=tuple(dict.fromkeys(cells)), seed=file.seed)
+    alone = None if cells else _alone({**file.defaults, **overrides}, origin)
+    several = tuple(dict.fromkeys(cells))
+    return Suite(name=name, about=file.about, measure=file.measure, cells=several, seed=file.seed, alone=alone)
+
+
+def _alone(settings_of_all: Mapping[str, Any], origin: str) -> Cell:
+    """What a suite without cells is measured on: an engine and a processor, and no work."""
+    told = {"prompt_tokens": 1, "output_tokens": 2} | {
+        key: value for key, value in settings_of_all.items() if key in ("engine", "accelerator")
+    }
+    (values,) = itertools.islice(_swept(told), 1)
+    cell = settings.convert(values, Cell, origin, "defaults")
+    _check(cell)
+    return cell
 
 
 def _check(cell: Cell) -> None:

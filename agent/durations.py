@@ -49,7 +49,7 @@ class Durations:
 
 def cell_key(cell: Cell, measure: Measure) -> str:
     """What a cell's duration depends on, the meters of this host aside."""
-    return _key(["cell", cell.label, msgspec.structs.replace(measure, repeats=1)])
+    return _key(["cell", cell.label, msgspec.structs.replace(measure, repeats=1, ceilings=False)])
 
 
 def load_key(cell: Cell) -> str:

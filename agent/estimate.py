@@ -15,6 +15,8 @@ _SAMPLER_S = 2.0  # its start, and the brackets around idling
 _AROUND_WINDOW_S = 1.0  # the sensor's last updates
 _LENGTHENED = 1.5  # windows are measured again, longer, until their energy is sure
 _PROFILER = 3.0  # a profiled repetition, over a plain one
+OPERATOR_STEPS = 8  # of a decode repetition whose operators are profiled, from the middle of the phase's depths
+_OPERATORS, _OPERATORS_S = 4.0, 1.0  # profiled twice, with ranges slower; reading the trace
 _START_S = 10.0  # of the engine's process
 
 
@@ -59,7 +61,8 @@ def cell_s(shape: Architecture, cell: Cell, measure: Measure, rates: Rates, mete
     for phase in cell.measured:
         once_s = phase_s(shape, cell, phase, measure.decode_steps, rates)
         total_s += _warm_up_s(measure, once_s) + _window_s(measure, once_s, metered)
-        total_s += profiled * once_s if phase is not Phase.REQUEST else 0.0
+        if phase is not Phase.REQUEST:
+            total_s += profiled * once_s + (_operators_s(cell, phase, measure, once_s) if measure.operators else 0.0)
     return total_s
 
 
@@ -80,6 +83,14 @@ def _passes_s(task: Task, cell: Cell, phase: Phase, depths: tuple[int, int], rat
     compute_s = roofline.phase_flops(task, phase, *depths) / rates.flop_per_s
     read_s = roofline.phase_bytes(task, cell.dtype, phase, *depths) / rates.read_bytes_per_s
     return max(launch_s, compute_s, read_s)
+
+
+def _operators_s(cell: Cell, phase: Phase, measure: Measure, once_s: float) -> float:
+    """The operator pass, two plain repetitions before it included."""
+    if phase is Phase.DECODE:
+        steps = min(measure.decode_steps, cell.output_tokens - 1)
+        once_s *= min(OPERATOR_STEPS, steps) / steps
+    return (2 + measure.profile_repetitions * _OPERATORS) * once_s + _OPERATORS_S
 
 
 def _warm_up_s(measure: Measure, once_s: float) -> float:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
+from agent import ceilings
 from agent.attempt import Finished, Plan
 from agent.campaigns import Campaigns
 from agent.cells import Suite
@@ -22,6 +23,7 @@ from phasewatt import course, optimum
 from phasewatt.errors import RecordRejected, Stopped
 from phasewatt.fields import Outcome, Scope
 from phasewatt.metrics import METRICS, Context
+from phasewatt.profiles import Ceiling
 from phasewatt.records import Trial
 from phasewatt.scopes import own_scope
 
@@ -73,6 +75,17 @@ class CellDone(Report, frozen=True):
     notes: tuple[str, ...] = ()  # how it went over time, where it was watched
 
 
+class CeilingsDone(Report, frozen=True):
+    """The ceilings of this host are measured and committed, or could not be had."""
+
+    outcome: Outcome
+    reason: str | None
+    processor: str | None
+    simulated: bool
+    ceilings: tuple[Ceiling, ...]
+    asked: bool  # for themselves, by a suite without cells: without them nothing was measured
+
+
 class Ended(Report, frozen=True):
     """All cells are done."""
 
@@ -96,7 +109,7 @@ class Broken(Report, frozen=True):
     exit_code: int
 
 
-AnyReport = Begun | Stage | CellBegun | CellDone | Ended | OutOfTime | Broken
+AnyReport = Begun | Stage | CellBegun | CellDone | CeilingsDone | Ended | OutOfTime | Broken
 Tell = Callable[[AnyReport], None]
 
 
@@ -125,14 +138,45 @@ def run_suite(suite: Suite, fresh: bool, means: Means) -> None:
     turns = sequence(suite)
     done = campaigns.cells_done(campaign)
     missing = [turn for turn in turns if turn.name not in done]
-    left_s = means.pace.left_s(missing, ())
+    due_s = ceilings.seconds(suite) if ceilings.CELL not in done else 0.0
+    left_s = due_s + means.pace.left_s(missing, ())
     means.tell(
         Begun(campaign=campaign, cells=len(turns), done_before=len(done), seed=suite.seed, left_s=round(left_s, 1))
     )
+    if suite.measure.ceilings and ceilings.CELL not in done:
+        _run_ceilings(suite, Plan(campaign, suite.name, suite.measure), means)
     if not _run_turns(missing, Plan(campaign, suite.name, suite.measure, seed=suite.seed), means):
         return
     campaigns.close_campaign(campaign)
     means.tell(Ended(campaign=campaign, optima=_optima(suite, campaigns, campaign)))
+
+
+def _run_ceilings(suite: Suite, plan: Plan, means: Means) -> None:
+    """Measure and commit them; what has no time for them goes without.
+
+    Raises:
+        Stopped: asked to end.
+    """
+    if means.until is not None and means.until.left_s < ceilings.seconds(suite):
+        return
+    cell = suite.alone or ceilings.basis(suite.cells[0])
+    try:
+        finished = means.runner.ceilings(cell, plan, whole=not suite.cells)
+        trial = _committed(finished, ceilings.CELL, means).trial
+    except Stopped:
+        if means.until is None or not means.until.is_over:
+            raise
+        return
+    means.tell(
+        CeilingsDone(
+            outcome=trial.outcome,
+            reason=trial.reason,
+            processor=trial.conditions.processor,
+            simulated=trial.conditions.simulated,
+            ceilings=trial.ceilings,
+            asked=not suite.cells,
+        )
+    )
 
 
 def _optima(suite: Suite, campaigns: Campaigns, campaign: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from phasewatt.fields import Phase
+from phasewatt.profiles import OperatorProfile
 from phasewatt.records import MemoryUse
 from phasewatt.work import Architecture
 
@@ -68,6 +69,28 @@ class Profile(Order, frozen=True):
     repetitions: int
     depth: int = 0
     steps: int = 0
+
+
+class ProfileOperators(Order, frozen=True):
+    """Where the device time of a phase goes, operator by operator, in a pass of its own."""
+
+    phase: Phase
+    repetitions: int
+    kv_start: int  # as in the phase's run
+    kv_end: int
+    depth: int = 0
+    steps: int = 0
+
+
+class MeasureCeiling(Order, frozen=True):
+    """What the processor does at most of one kind of work; no model is needed."""
+
+    work: str  # as in a Ceiling, and so are ...
+    shape: tuple[int, ...]  # ... this ...
+    dtype: str | None  # ... and this
+    accelerator: str  # cpu, cuda
+    repetitions: int
+    seconds: float  # about, of a repetition
 
 
 class MeasureMemory(Order, frozen=True):
@@ -134,10 +157,23 @@ class Profiled(Order, frozen=True):
     reason: str | None
 
 
+class OperatorsProfiled(Order, frozen=True):
+    """Answer to ProfileOperators; a profile of no repetition says why there is none."""
+
+    profile: OperatorProfile
+
+
 class Memory(Order, frozen=True):
     """Answer to MeasureMemory."""
 
     use: MemoryUse
+
+
+class CeilingMeasured(Order, frozen=True):
+    """Answer to MeasureCeiling: one value a repetition."""
+
+    values: tuple[float, ...]
+    threads: int | None = None  # of a CPU
 
 
 class Burned(Order, frozen=True):
@@ -156,5 +192,22 @@ class Refused(Order, frozen=True):
     absent: bool = False  # the engine is not installed
 
 
-Question = Resolve | Load | Prompt | Repeat | Profile | MeasureMemory | Burn
-Answer = Described | Loaded | Ready | Repeated | Profiled | Memory | Burned | Refused
+Question = Resolve | Load | Prompt | Repeat | Profile | ProfileOperators | MeasureMemory | MeasureCeiling | Burn
+Answer = (
+    Described | Loaded | Ready | Repeated | Profiled | OperatorsProfiled | Memory | CeilingMeasured | Burned | Refused
+)
+
+
+def no_operators(order: ProfileOperators, reason: str) -> OperatorsProfiled:
+    """A profile of no repetition, and why."""
+    profile = OperatorProfile(
+        phase=order.phase,
+        tool="none",
+        tool_version=None,
+        processor="none",
+        kv_start=order.kv_start,
+        kv_end=order.kv_end,
+        repetitions=0,
+        reason=reason,
+    )
+    return OperatorsProfiled(profile=profile)

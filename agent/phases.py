@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from agent.engines import Engine
-from agent.orders import Profile, Profiled, Repeat, Repeated
+from agent.engines import Engine, TellsOperators
+from agent.orders import OperatorsProfiled, Profile, Profiled, ProfileOperators, Repeat, Repeated, no_operators
 from phasewatt.errors import EngineFailed
 from phasewatt.fields import Phase
 
@@ -70,6 +70,18 @@ class Phases:
             self._prepared = None  # it may have ended half-way, at another depth
             return Profiled(busy_ns=None, reason=str(error))
         return Profiled(busy_ns=busy_ns, reason=None)
+
+    def operators(self, order: ProfileOperators) -> OperatorsProfiled:
+        """Device time by operator, in a pass of its own."""
+        if not isinstance(self._engine, TellsOperators):
+            return no_operators(order, "the engine does not tell which operator a kernel of its own is of")
+        try:
+            with self._engine.guarded():
+                once = self._ready(order.phase, order.depth, order.steps)
+                return OperatorsProfiled(profile=self._engine.operator_profile(order, once))
+        except EngineFailed as error:
+            self._prepared = None  # as above
+            return no_operators(order, str(error))
 
     def prefill_once(self) -> Stopwatch:
         """One prefill of the whole prompt on an empty cache."""

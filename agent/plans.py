@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from agent import bench, memory
+from agent import bench, ceilings, memory
 from agent.cells import Cell, Suite
 from agent.host import Host
 from agent.pace import Expectation, Pace, in_words, shape_of, sources
@@ -34,6 +34,7 @@ class SuitePlan(Struct, frozen=True):
     loads: int
     expected_s: float
     basis: str  # what `expected_s` rests on
+    ceilings_s: float = 0.0  # of that, for what the host does at most
 
 
 def plan(suite: Suite, host: Host, pace: Pace, estimated_as: str) -> SuitePlan:
@@ -49,7 +50,8 @@ def plan(suite: Suite, host: Host, pace: Pace, estimated_as: str) -> SuitePlan:
         seed=suite.seed,
         cells=tuple(planned.values()),
         loads=len(loads),
-        expected_s=round(pace.left_s(turns, ()), 1),
+        expected_s=round(pace.left_s(turns, ()) + ceilings.seconds(suite), 1),
+        ceilings_s=ceilings.seconds(suite),
         basis=basis if all(each.known for each in expected) else f"{basis} as {estimated_as}",
     )
 
@@ -59,6 +61,10 @@ def in_lines(planned: SuitePlan) -> list[str]:
     skipped = [cell for cell in planned.cells if cell.skipped is not None]
     turns = sum(cell.repeats for cell in planned.cells if cell.skipped is None)
     lines = [f"{cell.label}: {cell.skipped}" for cell in skipped]
+    if planned.ceilings_s:
+        lines.append(f"ceilings of this host first: {in_words(planned.ceilings_s)}")
+    if not planned.cells:
+        return lines
     lines.append(
         f"{turns} trials, {planned.loads} {'load' if planned.loads == 1 else 'loads'}, order seed {planned.seed}: "
         f"{in_words(planned.expected_s)} ({planned.basis})"

@@ -10,10 +10,20 @@ import msgspec
 from agent.attempt import Attempt, Finished, Plan
 from agent.bench import Bench
 from agent.cards import CardStore
+from agent.ceilings import Ceilings
 from agent.cells import Cell
 from agent.company import Company
+from agent.estimate import OPERATOR_STEPS
 from agent.host import Host
-from agent.orders import MeasureMemory, Memory, Profile, Profiled
+from agent.orders import (
+    MeasureMemory,
+    Memory,
+    OperatorsProfiled,
+    Profile,
+    Profiled,
+    ProfileOperators,
+    no_operators,
+)
 from agent.sampler import Sampler
 from agent.served.process import servers_at
 from agent.sleeping import asleep_s
@@ -21,7 +31,10 @@ from agent.stopping import Stop
 from agent.windows import MARGIN_S, Windows, shape_of
 from phasewatt.errors import DoesNotFit, EngineAbsent, EngineFailed, MeterUnavailable
 from phasewatt.fields import Outcome, Phase
+from phasewatt.profiles import OperatorProfile
 from phasewatt.records import PhaseRun
+
+_PROFILED = (Phase.PREFILL, Phase.DECODE)
 
 
 class Metering(NamedTuple):
@@ -76,8 +89,17 @@ class Runner:
             self._bench.clear()
         return attempt.finished()._replace(loading_s=self._bench.loading_s - loading_before_s)
 
+    def ceilings(self, cell: Cell, plan: Plan, whole: bool) -> Finished:
+        """The trial of what this host does at most, on the engine of `cell`; `whole`: all that is known.
+
+        Raises:
+            Stopped: asked to end.
+        """
+        attempt = Attempt(self._host, cell, plan, self._other_gpu_processes(), self._stop, self._slept_s)
+        return Ceilings(self._host, self._bench, self._progress).measure(attempt, whole)
+
     def _measure(self, attempt: Attempt) -> None:
-        """Every phase, metered if there is a meter; then, unmetered, the memory and the profile pass."""
+        """Every phase, metered if there is a meter; then, unmetered, the memory and the profile passes."""
         attempt.observe()
         sampler = self._sampler(attempt)
         windows = Windows(
@@ -101,6 +123,8 @@ class Runner:
             attempt.recording = None if sampler is None else sampler.stop()
         attempt.memory = self._bench.ask(MeasureMemory(), Memory, MARGIN_S).use
         attempt.runs = [self._profiled(run, attempt) for run in attempt.runs]
+        if attempt.plan.measure.operators:
+            attempt.profiles = [self._operators(run, attempt) for run in attempt.runs if run.phase in _PROFILED]
 
     def _sampler(self, attempt: Attempt) -> Sampler | None:
         attempt.energy_reason = self._metering.reason
@@ -127,7 +151,7 @@ class Runner:
 
     def _profiled(self, run: PhaseRun, attempt: Attempt) -> PhaseRun:
         """`run` with its device-busy time, or why there is none."""
-        if run.phase not in (Phase.PREFILL, Phase.DECODE):
+        if run.phase not in _PROFILED:
             return run
         self._progress(f"{run.phase.value}: profiling")
         measure, shape = attempt.plan.measure, shape_of(run.phase, attempt.cell, attempt.plan.measure)
@@ -138,3 +162,23 @@ class Runner:
             self._bench.clear()
             profiled = Profiled(busy_ns=None, reason=str(error))
         return msgspec.structs.replace(run, device_busy_ns=profiled.busy_ns, device_busy_reason=profiled.reason)
+
+    def _operators(self, run: PhaseRun, attempt: Attempt) -> OperatorProfile:
+        """Where the device time of `run`'s phase goes, or why that is not known."""
+        self._progress(f"{run.phase.value}: profiling its operators")
+        measure, shape = attempt.plan.measure, shape_of(run.phase, attempt.cell, attempt.plan.measure)
+        steps = min(shape.steps, OPERATOR_STEPS)
+        before = (shape.steps - steps) // 2
+        order = ProfileOperators(
+            phase=run.phase,
+            repetitions=measure.profile_repetitions,
+            kv_start=run.kv_start + before,
+            kv_end=run.kv_start + before + steps if steps else run.kv_end,
+            depth=shape.depth + before if steps else 0,
+            steps=steps,
+        )
+        try:
+            return self._bench.ask(order, OperatorsProfiled, MARGIN_S).profile
+        except EngineFailed as error:  # as above
+            self._bench.clear()
+            return no_operators(order, str(error)).profile

@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from agent.measuring import AnyReport, Begun, Broken, CellBegun, CellDone, Ended, OutOfTime, Stage
+from agent import ceiling_table
+from agent.measuring import AnyReport, Begun, Broken, CeilingsDone, CellBegun, CellDone, Ended, OutOfTime, Stage
 from agent.pace import in_words
 from phasewatt.fields import Outcome
 
@@ -44,6 +45,7 @@ class Screen:
         )
         self._task: TaskID = self._progress.add_task("cells", total=None, stage="", left="")
         self._done: list[CellDone] = []
+        self._ceilings: CeilingsDone | None = None
         self._code = 0
         self._last_lines: list[str] = []
         self._progress.start()
@@ -59,6 +61,8 @@ class Screen:
             self._line(f"measuring {report.label}" + (f" #{report.repeat}" if report.repeat > 1 else ""))
         elif isinstance(report, CellDone):
             self._cell_done(report)
+        elif isinstance(report, CeilingsDone):
+            self._ceilings_done(report)
         elif isinstance(report, Ended):
             self._last_lines += report.optima
         elif isinstance(report, OutOfTime):
@@ -87,6 +91,8 @@ class Screen:
     def close(self) -> None:
         """Take the bar away, print the table and the last lines."""
         self._progress.stop()
+        if self._ceilings is not None and self._ceilings.ceilings:
+            Console().print(ceiling_table.table(self._ceilings))
         if self._done:
             Console().print(_table(self._done))
         for reason in dict.fromkeys(cell.energy_reason for cell in self._done if cell.energy_reason):
@@ -104,7 +110,7 @@ class Screen:
         self._progress.update(self._task, total=begun.cells, completed=begun.done_before, left=_left(begun.left_s))
         if begun.done_before:
             self._line(f"going on with campaign {begun.campaign}: {begun.done_before} of {begun.cells} cells are done")
-        if begun.left_s is not None:
+        if begun.left_s is not None and begun.cells:
             self._line(f"{begun.cells - begun.done_before} cells, {in_words(begun.left_s)}")
 
     def _cell_done(self, cell: CellDone) -> None:
@@ -117,6 +123,12 @@ class Screen:
         if cell.outcome is not Outcome.OK:
             self._line(f"phasewatt-agent: cell {cell.outcome.value}: {cell.reason} [{cell.label}]")
 
+    def _ceilings_done(self, done: CeilingsDone) -> None:
+        self._ceilings = done
+        if done.outcome is not Outcome.OK:
+            self._line(f"phasewatt-agent: ceilings {done.outcome.value}: {done.reason}")
+            self._code = self._code or int(done.asked)
+
     def _line(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
@@ -127,6 +139,7 @@ class JsonScreen:
     def __init__(self) -> None:
         self.campaign: str | None = None
         self._reports: list[CellDone] = []
+        self._ceilings: CeilingsDone | None = None
         self._seed: int | None = None
         self._optima: tuple[str, ...] = ()
         self._left: OutOfTime | None = None
@@ -143,6 +156,9 @@ class JsonScreen:
             self._reports.append(report)
             if report.outcome is not Outcome.OK:
                 print(f"phasewatt-agent: cell {report.outcome.value}: {report.reason}", file=sys.stderr)
+        elif isinstance(report, CeilingsDone):
+            self._ceilings = report
+            self._code = self._code or int(report.asked and report.outcome is not Outcome.OK)
         elif isinstance(report, Ended):
             self._optima = report.optima
         elif isinstance(report, OutOfTime):
@@ -171,6 +187,7 @@ class JsonScreen:
             "campaign": self.campaign,
             "seed": self._seed,
             "cells": msgspec.to_builtins(self._reports),
+            "ceilings": None if self._ceilings is None else msgspec.to_builtins(self._ceilings),
             "optima": list(self._optima),
             "left": None if self._left is None else {"cells": self._left.left, "expected_s": self._left.left_s},
             "stopped": self._stopped if self._left is None else self._left.message,

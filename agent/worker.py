@@ -19,9 +19,12 @@ from agent import engines, out_of_memory
 from agent.orders import (
     Answer,
     Burn,
+    CeilingMeasured,
     Load,
+    MeasureCeiling,
     MeasureMemory,
     Memory,
+    ProfileOperators,
     Prompt,
     Question,
     Ready,
@@ -64,11 +67,21 @@ class Worker:
         if isinstance(order, Burn):
             with self._engine.guarded():
                 return self._engine.burn(order)
+        if isinstance(order, MeasureCeiling):
+            return self._ceiling(order)
         if self._phases is None:
             raise EngineFailed("a phase was asked for before a prompt was set")
         if isinstance(order, Repeat):
             return self._phases.repeat(order)
+        if isinstance(order, ProfileOperators):
+            return self._phases.operators(order)
         return self._phases.profile(order)
+
+    def _ceiling(self, order: MeasureCeiling) -> CeilingMeasured:
+        if not isinstance(self._engine, engines.HasCeilings):
+            raise EngineFailed("this engine measures no ceilings; run suite ceilings")
+        with self._engine.guarded():
+            return self._engine.ceiling(order)
 
     def _set_prompt(self, order: Prompt) -> Ready:
         def context(tokens: int) -> array[int]:

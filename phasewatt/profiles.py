@@ -30,21 +30,22 @@ class OperatorTime(Record, frozen=True):
 class OperatorProfile(Record, frozen=True):
     """Where the device-busy time of one phase went.
 
-    Kernels that overlap count for themselves, so the operators and the unattributed together may be above `busy_ns`.
+    Kernels that overlap count for themselves, so the operators and the unattributed together may be above `busy_ns`;
+    and what is told of a GPU by operator and as a whole are two passes, which never take quite the same time.
     """
 
     phase: Phase
     tool: Label  # "torch.profiler"
     tool_version: Label | None
     processor: Label  # "cuda" or "cpu": of a CPU, operations by their own time are what kernels are of a GPU
-    kv_start: Count  # as in the PhaseRun of that phase
+    kv_start: Count  # as in a PhaseRun; of decode it may be a stretch in the middle of the run's depths
     kv_end: Count
     repetitions: Count  # profiled; 0: see reason
     operators: tuple[OperatorTime, ...] = ()
     unattributed_ns: Count = 0  # kernels that no operator could be found for ...
     unattributed: tuple[KernelTime, ...] = ()  # ... the longest of them
-    busy_ns: Count = 0  # union of all kernels and copies
-    elapsed_ns: Count = 0  # from the first kernel's start to the last one's end: what is not busy are gaps
+    busy_ns: Count = 0  # union of all kernels and copies; of a GPU, in as many repetitions without ranges
+    elapsed_ns: Count = 0  # of the same: from the first kernel's start to the last one's end; what is not busy are gaps
     reason: Text | None = None  # why there is nothing, or what it lacks: "truncated: ..."
 
 

@@ -16,6 +16,7 @@ from agent.commands import options
 from phasewatt.errors import ConfigInvalid, StateBusy, Stopped
 
 if TYPE_CHECKING:
+    from agent.cells import Suite
     from agent.control import RunRequest
     from agent.screen import JsonScreen, Screen
     from agent.station import Station
@@ -39,6 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--for", dest="slice", metavar="TIME", help="end within 90s, 9m, 1h30m; the same command goes on with the rest"
     )
+    parser.add_argument(
+        "--operators",
+        action=argparse.BooleanOptionalAction,
+        help="profile where the time of each phase goes, or not, whatever the suite says",
+    )
+    parser.add_argument(
+        "--ceilings",
+        action=argparse.BooleanOptionalAction,
+        help="measure what this host does at most before the cells, or not, whatever the suite says",
+    )
     parser.add_argument("--archive", type=Path, metavar="FILE", help="write the campaign's records there at the end")
     parser.add_argument("--fresh", action="store_true", help="begin anew where an earlier run was interrupted")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
@@ -60,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     args.wait_s = args.wait_s if slice_s is None else min(args.wait_s, _CLOSING_S)
     suite = cells.load(args.suite, overrides(args))
     request = RunRequest(
-        suite=suite if args.seed is None else msgspec.structs.replace(suite, seed=args.seed),
+        suite=_as_asked(suite, args),
         fresh=args.fresh,
         for_s=None if slice_s is None else max(0.0, slice_s - _CLOSING_S),
     )
@@ -74,6 +85,16 @@ def run(args: argparse.Namespace) -> int:
         if args.archive is not None:
             screen.archived(_archived(args.state_dir, args.archive, screen.campaign))
     return screen.exit_code()
+
+
+def _as_asked(suite: Suite, args: argparse.Namespace) -> Suite:
+    """`suite` with what the options say of it as a whole."""
+    measure = suite.measure
+    if args.operators is not None:
+        measure = msgspec.structs.replace(measure, operators=args.operators)
+    if args.ceilings is not None:
+        measure = msgspec.structs.replace(measure, ceilings=args.ceilings)
+    return msgspec.structs.replace(suite, measure=measure, seed=suite.seed if args.seed is None else args.seed)
 
 
 def _archived(state: Path, file: Path, campaign: str | None) -> str:

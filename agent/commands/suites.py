@@ -56,7 +56,7 @@ def _list(suites: dict[str, Suite], as_json: bool) -> None:
         print(msgspec.json.encode({"schema": "suites/1", "suites": list(suites.values())}).decode())
         return
     for name, suite in suites.items():
-        print(f"{name}: {suite.about} ({len(suite.cells)} cells)")
+        print(f"{name}: {suite.about} ({f'{len(suite.cells)} cells' if suite.cells else 'no model'})")
 
 
 def _plan(suite: Suite, state: Path) -> SuitePlan:
@@ -70,7 +70,7 @@ def _plan(suite: Suite, state: Path) -> SuitePlan:
     rates = rates_of(has_gpu, host.jetson is not None)
     metered = has_gpu or host.jetson is not None  # near enough for a plan: no meter is opened for it
     pace = Pace(suite.measure, Durations(state), rates, metered)
-    return plans.plan(suite, host, pace, estimated_as=rates(suite.cells[0]).about)
+    return plans.plan(suite, host, pace, estimated_as=rates(suite.cells[0]).about if suite.cells else "")
 
 
 def _show(planned: SuitePlan) -> None:
@@ -90,7 +90,8 @@ def _show(planned: SuitePlan) -> None:
         texts = (str(cell.repeats), _gigabytes(cell.needed_bytes), _gigabytes(cell.free_bytes), takes, basis)
         table.add_row(Text(cell.label), *map(Text, texts))
     console.print(Text(f"{planned.name}: {planned.about}"))
-    console.print(table)
+    if planned.cells:
+        console.print(table)
     for line in in_lines(planned):
         console.print(Text(line))
 

@@ -11,8 +11,25 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
-from agent.orders import Burn, Burned, Described, Load, Loaded, Profile, Profiled, Prompt, Repeat, Repeated, Resolve
+from agent.orders import (
+    Burn,
+    Burned,
+    CeilingMeasured,
+    Described,
+    Load,
+    Loaded,
+    MeasureCeiling,
+    OperatorsProfiled,
+    Profile,
+    Profiled,
+    ProfileOperators,
+    Prompt,
+    Repeat,
+    Repeated,
+    Resolve,
+)
 from phasewatt.errors import ConfigInvalid
+from phasewatt.profiles import OperatorProfile
 from phasewatt.records import MemoryUse
 
 ENGINES: Mapping[str, str] = {
@@ -96,6 +113,32 @@ class OwnThreads(Protocol):
         """Use `asked` CPU threads from now on, as many as the engine chooses for None; how many it uses."""
 
 
+@runtime_checkable
+class TellsOperators(Protocol):
+    """An engine whose kernels, or operations, can be told apart by operator."""
+
+    def operator_profile(self, order: ProfileOperators, work: Callable[[], object]) -> OperatorProfile:
+        """Where the device time of `work` goes, which is one repetition of the phase of `order`.
+
+        Nothing of it stays: what is timed afterwards runs as before.
+
+        Raises:
+            EngineFailed: there is no profiler here, or it saw nothing.
+        """
+
+
+@runtime_checkable
+class HasCeilings(Protocol):
+    """An engine that can measure what its processor does at most."""
+
+    def ceiling(self, order: MeasureCeiling) -> CeilingMeasured:
+        """One kind of work, back to back; no model is needed, and what it took is free again.
+
+        Raises:
+            EngineFailed: the processor has no such work or dtype.
+        """
+
+
 class PhaseRunner(Protocol):
     """Runs the phases of one prompt: the loops of `agent.phases`, or what a remote engine brings instead."""
 
@@ -104,6 +147,9 @@ class PhaseRunner(Protocol):
 
     def profile(self, order: Profile) -> Profiled:
         """Device-busy time, in a pass of its own, or why there is none."""
+
+    def operators(self, order: ProfileOperators) -> OperatorsProfiled:
+        """Device time by operator, in a pass of its own, or why there is none."""
 
 
 @runtime_checkable

@@ -12,10 +12,24 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from agent import memory, models
-from agent.orders import Burn, Burned, Described, Load, Loaded, Prompt, Resolve
-from phasewatt import quantization, roofline
+from agent.orders import (
+    Burn,
+    Burned,
+    CeilingMeasured,
+    Described,
+    Load,
+    Loaded,
+    MeasureCeiling,
+    ProfileOperators,
+    Prompt,
+    Resolve,
+)
+from phasewatt import operators, quantization, roofline
 from phasewatt.errors import EngineFailed
+from phasewatt.fields import Phase
+from phasewatt.profiles import OperatorProfile, OperatorTime
 from phasewatt.records import MemoryUse
+from phasewatt.work import Architecture
 
 _FLOP_PER_S = 20e12
 _BYTES_PER_S = 200e9
@@ -31,6 +45,8 @@ class Fake:
         self._weight_bytes = 0
         self._parameters = 0
         self._batch = self._tokens = self._depth = 0
+        self._shape: Architecture | None = None
+        self._dtype = "float32"
 
     def describe(self, order: Resolve) -> Described:
         """See `Engine.describe`."""
@@ -48,6 +64,7 @@ class Fake:
 
     def load(self, order: Load) -> Loaded:
         """See `Engine.load`."""
+        self._shape, self._dtype = order.architecture, order.dtype
         self._parameters = roofline.parameter_count(order.architecture)
         scheme = quantization.scheme(order.quantization)
         words = None if scheme is None else scheme.words
@@ -97,6 +114,37 @@ class Fake:
         """See `Engine.device_busy_ns`."""
         raise EngineFailed("engine fake has no device")
 
+    def ceiling(self, order: MeasureCeiling) -> CeilingMeasured:
+        """See `HasCeilings.ceiling`: the device that is pretended."""
+        rates = {"matmul": _FLOP_PER_S, "copy": _BYTES_PER_S, "read": _BYTES_PER_S, "launch": _LAUNCH_S}
+        return CeilingMeasured(values=(rates[order.work],) * order.repetitions)
+
+    def operator_profile(self, order: ProfileOperators, work: Callable[[], object]) -> OperatorProfile:
+        """See `TellsOperators.operator_profile`: each operator by its cost on that device."""
+        assert self._shape is not None
+        whole = order.kv_end - order.kv_start if order.phase is Phase.PREFILL else 1
+        passes = operators.passes(self._batch, order.kv_start, order.kv_end, whole)
+        costs = operators.total(self._shape, self._dtype, passes)
+        times = tuple(
+            OperatorTime(
+                operator=name.value, device_ns=_device_ns(cost) * order.repetitions, launches=order.repetitions
+            )
+            for name, cost in costs.items()
+        )
+        busy_ns = sum(one.device_ns for one in times)
+        return OperatorProfile(
+            phase=order.phase,
+            tool="simulated",
+            tool_version=None,
+            processor="fake",
+            kv_start=order.kv_start,
+            kv_end=order.kv_end,
+            repetitions=order.repetitions,
+            operators=times,
+            busy_ns=busy_ns,
+            elapsed_ns=busy_ns + round(_LAUNCH_S * 1e9) * order.repetitions,
+        )
+
     def burn(self, order: Burn) -> Burned:
         """See `Engine.burn`: a wait, which no sensor shows."""
         start_ns = time.monotonic_ns()
@@ -117,3 +165,7 @@ class Fake:
 
     def close(self) -> None:
         """See `Engine.close`."""
+
+
+def _device_ns(cost: operators.Cost) -> int:
+    return round(1e9 * max(cost.flops / _FLOP_PER_S, cost.moved_bytes / _BYTES_PER_S))

@@ -12,15 +12,34 @@ from typing import Any
 import msgspec
 
 from agent import memory, out_of_memory
-from agent.orders import Burn, Burned, Described, Load, Loaded, Prompt, Resolve
+from agent.orders import (
+    Burn,
+    Burned,
+    CeilingMeasured,
+    Described,
+    Load,
+    Loaded,
+    MeasureCeiling,
+    ProfileOperators,
+    Prompt,
+    Resolve,
+)
 from phasewatt.errors import DoesNotFit, EngineAbsent, EngineFailed
+from phasewatt.profiles import OperatorProfile
 from phasewatt.records import MemoryUse
 
 try:
     import torch
     import transformers
 
-    from agent.engines import quantized, transformers_attention, transformers_fused, transformers_modes
+    from agent.engines import (
+        ceilings,
+        operator_pass,
+        quantized,
+        transformers_attention,
+        transformers_fused,
+        transformers_modes,
+    )
     from agent.engines.burner import Burner
     from agent.engines.sources import architecture
     from agent.engines.transformers_model import build, config_of
@@ -141,6 +160,19 @@ class Transformers:
         if busy_ns == 0:
             raise EngineFailed("the profiler saw no kernel: its access to the GPU may be restricted")
         return busy_ns
+
+    def operator_profile(self, order: ProfileOperators, work: Callable[[], object]) -> OperatorProfile:
+        """See `TellsOperators.operator_profile`."""
+        on = operator_pass.Pass(self._model, self._ready, self._device.type == "cuda", self.sync)
+        return operator_pass.profile(on, order, work)
+
+    def ceiling(self, order: MeasureCeiling) -> CeilingMeasured:
+        """See `HasCeilings.ceiling`."""
+        try:
+            return ceilings.measure(order)
+        finally:
+            if order.accelerator == "cuda":
+                torch.cuda.empty_cache()
 
     def burn(self, order: Burn) -> Burned:
         """See `Engine.burn`."""

@@ -18,6 +18,7 @@ import torch._inductor.config
 
 from agent import out_of_memory
 from agent.engines.transformers_graph import captured
+from agent.engines.transformers_modes import Launching
 from agent.engines.transformers_static import Maker, Pass, Static, Step
 from phasewatt.errors import DoesNotFit, EngineFailed
 
@@ -36,7 +37,15 @@ def compiled(model: Any) -> Static:
     if missing := _missing(on_gpu):
         raise EngineFailed(f"mode compiled needs {missing}; choose eager" + (" or graph" if on_gpu else ""))
     step = _step_on_gpu if on_gpu else _step_on_cpu
-    return Static(model, Maker(step=step, whole=_whole, later=_later, making=making))
+    maker = Maker(
+        step=step,
+        whole=_whole,
+        later=_later,
+        making=making,
+        steps_are=Launching.FUSED,
+        passes_are=Launching.FUSED,
+    )
+    return Static(model, maker)
 
 
 @contextmanager

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from transformers import DynamicCache
 
-from agent.engines.transformers_modes import Plan, chunks
+from agent.engines.transformers_modes import Launching, Plan, chunks
+from phasewatt.fields import Phase
 
 
 class Eager:
@@ -49,6 +52,14 @@ class Eager:
         surplus = self._cache.get_seq_length() - depth
         if surplus > 0:
             self._cache.crop(-surplus)
+
+    def launching(self, phase: Phase) -> Launching:
+        """See `Mode.launching`."""
+        return Launching.ONE_BY_ONE
+
+    def one_by_one(self) -> AbstractContextManager[None]:
+        """See `Mode.one_by_one`: so it is."""
+        return contextlib.nullcontext()
 
     def _forward(self, ids: torch.Tensor) -> torch.Tensor:
         logits = self._model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1).logits

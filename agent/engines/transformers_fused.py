@@ -14,7 +14,7 @@ from transformers.models.llama import modeling_llama
 
 from phasewatt.errors import EngineFailed
 
-_LLAMA: Any = modeling_llama  # whose functions the other families repeat; they carry no types
+LLAMA: Any = modeling_llama  # whose functions the other families repeat; they carry no types
 _FAMILIES = (
     "llama",
     "qwen2",
@@ -80,10 +80,10 @@ def _attend(
     """Stands for the attention's own `forward`."""
     lead = hidden_states.shape[:-1]
     query, key, value = _heads(self, self.qkv_proj(hidden_states).split(self.widths, dim=-1), lead)
-    query, key = _LLAMA.apply_rotary_pos_emb(query, key, *position_embeddings)
+    query, key = LLAMA.apply_rotary_pos_emb(query, key, *position_embeddings)
     if past_key_values is not None:
         key, value = past_key_values.update(key, value, self.layer_idx)
-    attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, _LLAMA.eager_attention_forward)
+    attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, LLAMA.eager_attention_forward)
     mixed, shares = attend(self, query, key, value, attention_mask, dropout=0.0, scaling=self.scaling, **kwargs)
     return self.o_proj(mixed.reshape(*lead, -1).contiguous()), shares
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from agent.engines.transformers_modes import Launching
 from agent.engines.transformers_static import Maker, Pass, Static, Step
 from phasewatt.errors import EngineFailed
 
@@ -21,9 +22,15 @@ def graph(model: Any) -> Static:
     """
     if model.device.type != "cuda":
         raise EngineFailed("mode graph needs an NVIDIA GPU: CUDA graphs exist nowhere else; choose eager or compiled")
-    return Static(
-        model, Maker(step=captured, whole=_as_it_is, later=_as_it_is, making=lambda _: contextlib.nullcontext())
+    maker = Maker(
+        step=captured,
+        whole=_as_it_is,
+        later=_as_it_is,
+        making=lambda _: contextlib.nullcontext(),
+        steps_are=Launching.REPLAYED,
+        passes_are=Launching.ONE_BY_ONE,
     )
+    return Static(model, maker)
 
 
 def captured(step: Step, position: torch.Tensor) -> Step:

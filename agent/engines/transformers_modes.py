@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import enum
 import importlib
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from phasewatt.errors import EngineFailed
+from phasewatt.fields import Phase
 
 MODES: Mapping[str, str] = {
     "eager": "agent.engines.transformers_eager:Eager",
     "graph": "agent.engines.transformers_graph:graph",
     "compiled": "agent.engines.transformers_compiled:compiled",
 }
+
+
+class Launching(enum.Enum):
+    """How the kernels of a phase come to run."""
+
+    ONE_BY_ONE = "one by one"  # each by an operation of the host
+    REPLAYED = "replayed"  # all by one replay of what was launched one by one before
+    FUSED = "fused"  # by code that a compiler made: other kernels than the operations would launch
 
 
 class Plan(NamedTuple):
@@ -52,6 +63,12 @@ class Mode(Protocol):
 
     def crop(self, depth: int) -> None:
         """Drop what is beyond `depth`."""
+
+    def launching(self, phase: Phase) -> Launching:
+        """How the kernels of `phase` come to run."""
+
+    def one_by_one(self) -> AbstractContextManager[None]:
+        """Within it, what is replayed otherwise is launched one by one: the same work on the same buffers."""
 
 
 def create(name: str, model: Any) -> Mode:

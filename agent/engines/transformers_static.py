@@ -6,16 +6,17 @@ steps needs neither a copy nor a wait.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import torch
 
 from agent.engines.fixed_cache import Filled, PromptCache, StepCache, storage
 from agent.engines.transformers_attention import step_mask
-from agent.engines.transformers_modes import Plan, chunks
+from agent.engines.transformers_modes import Launching, Plan, chunks
 from phasewatt.errors import EngineFailed
+from phasewatt.fields import Phase
 
 Step = Callable[[], torch.Tensor]  # gives the logits, [batch, 1, vocabulary]
 Pass = Callable[[torch.Tensor], torch.Tensor]  # ids [batch, tokens] -> the last token's logits, [batch, 1, vocabulary]
@@ -28,6 +29,8 @@ class Maker(NamedTuple):
     whole: Callable[[Pass], Pass]  # of a pass over the whole prompt, or its first chunk
     later: Callable[[Pass], Pass]  # of a pass over a later chunk
     making: Callable[[str], AbstractContextManager[None]]  # around the first run of what was made, named in words
+    steps_are: Launching
+    passes_are: Launching
 
 
 class Static:
@@ -100,6 +103,20 @@ class Static:
         if self._placed is not None and depth < self._depth:
             self._placed.position.fill_(depth)
             self._depth = depth
+
+    def launching(self, phase: Phase) -> Launching:
+        """See `Mode.launching`."""
+        return self._maker.passes_are if phase is Phase.PREFILL else self._maker.steps_are
+
+    @contextmanager
+    def one_by_one(self) -> Iterator[None]:
+        """See `Mode.one_by_one`: the step as it was before anything was made of it."""
+        assert self._placed is not None
+        made, self._step = self._step, self._placed.step
+        try:
+            yield
+        finally:
+            self._step = made
 
     def _let_go(self) -> None:
         """Of caches, graphs and what they gave, so that their memory is free before new ones are placed."""

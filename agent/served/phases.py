@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from agent.orders import Profile, Profiled, Repeat, Repeated
+from agent.orders import OperatorsProfiled, Profile, Profiled, ProfileOperators, Repeat, Repeated, no_operators
 from agent.served.client import Client
 from agent.served.reading import Asked, Timed, timed
 from agent.served.server import Server
@@ -62,6 +62,10 @@ class ServedPhases:
     def profile(self, order: Profile) -> Profiled:
         """No device time: a server's kernels are not seen from outside."""
         return Profiled(busy_ns=None, reason="a served model's device time is not seen from outside its server")
+
+    def operators(self, order: ProfileOperators) -> OperatorsProfiled:
+        """None: see `profile`."""
+        return no_operators(order, "a served model's operators are not seen from outside its server")
 
     def complete(self, prompt: Sequence[int], output_tokens: int, ready: Callable[[], object] = lambda: None) -> Timed:
         """One request, checked."""
