@@ -135,7 +135,7 @@ def _counted(args: argparse.Namespace, shots: list[Shot]) -> list[Trial]:
     from agent.stopping import Stop
 
     settings = options.settings_of(args)
-    tool = ready(args.ncu)
+    tool = ready(args.ncu, Path(settings.root))
     if args.out is not None:
         _made(args.out)
     stop = Stop()
