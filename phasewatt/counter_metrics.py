@@ -51,10 +51,11 @@ class Stall(NamedTuple):
         return f"smsp__average_warps_issue_stalled_{self.reason}_per_issue_active.ratio"
 
 
-# Source: Nsight Compute, Profiling Guide, "Warp Scheduler States"; `gmma` by its section files for 9.0
+# Source: Nsight Compute, Profiling Guide, "Warp Scheduler States"; `gmma` by its section files for 9.0, and what a
+# version of it does not count so, its own list of counters tells.
 STALLS = (
     Stall("barrier"),
-    Stall("branch_resolve"),
+    Stall("branch_resolving"),
     Stall("dispatch_stall"),
     Stall("drain"),
     Stall("gmma", since=(9, 0)),
@@ -71,6 +72,7 @@ STALLS = (
     Stall("sleeping"),
     Stall("tex_throttle"),
     Stall("wait"),
+    Stall("warpgroup_arrive", since=(9, 0)),
 )
 SELECTED = Stall("selected").metric  # the warp that issues: no stall, and 1 by definition
 

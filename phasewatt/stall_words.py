@@ -10,7 +10,7 @@ import enum
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from phasewatt.counter_metrics import STALLS, Capability, Stall, capability_of
+from phasewatt.counter_metrics import STALLS, WARPS_PER_ISSUE, Capability, Stall, capability_of
 from phasewatt.profiles import CounterProfile, OperatorCounters
 
 
@@ -53,11 +53,12 @@ MEANINGS = (
     Meaning("math_pipe_throttle", Word.PIPE_BUSY, _AMPERE, _NVPROF.format("stall_pipe_busy")),
     Meaning("mio_throttle", Word.PIPE_BUSY, _AMPERE, _NVPROF.format("stall_pipe_busy")),
     Meaning("gmma", Word.PIPE_BUSY, _HOPPER, _GUIDE.format("waits for the tensor pipe of warp groups")),
+    Meaning("warpgroup_arrive", Word.SYNCHRONISATION, _HOPPER, _GUIDE.format("waits for WARPGROUP.ARRIVES or .WAIT")),
     Meaning("drain", Word.MEMORY_THROTTLE, _AMPERE, _NVPROF.format("stall_memory_throttle")),
     Meaning("lg_throttle", Word.MEMORY_THROTTLE, _AMPERE, _NVPROF.format("stall_memory_throttle")),
     Meaning("imc_miss", Word.CONSTANT_MEMORY, _AMPERE, _NVPROF.format("stall_constant_memory_dependency")),
     Meaning("no_instruction", Word.INSTRUCTION_FETCH, _AMPERE, _NVPROF.format("stall_inst_fetch")),
-    Meaning("branch_resolve", Word.INSTRUCTION_FETCH, _AMPERE, _GUIDE.format("waits for the target of a branch")),
+    Meaning("branch_resolving", Word.INSTRUCTION_FETCH, _AMPERE, _GUIDE.format("waits for the target of a branch")),
     Meaning("not_selected", Word.NOT_SELECTED, _AMPERE, _NVPROF.format("stall_not_selected")),
     Meaning("tex_throttle", Word.TEXTURE, _AMPERE, _NVPROF.format("stall_texture")),
     Meaning("sleeping", Word.SLEEPING, _AMPERE, _NVPROF.format("stall_sleeping")),
@@ -72,6 +73,7 @@ class StallShares(NamedTuple):
 
     by_word: Mapping[Word, float]
     reason: str | None
+    explained: float | None = None  # part of all waiting that the reasons account for; None: it was not counted
 
 
 def stalls_of(capability: Capability | None) -> tuple[Stall, ...]:
@@ -96,7 +98,13 @@ def stall_shares(profile: CounterProfile, operator: OperatorCounters) -> StallSh
     shares = dict.fromkeys(Word, 0.0)
     for stall, cycles in waited.items():
         shares[_WORDS[stall.reason]] += (cycles or 0.0) / total
-    return StallShares(shares, None)
+    return StallShares(shares, None, _explained(operator, total))
+
+
+def _explained(operator: OperatorCounters, total: float) -> float | None:
+    """Of the warps that are resident while one issues, all but that one wait."""
+    resident = operator.values.get(WARPS_PER_ISSUE)
+    return total / (resident - 1) if resident is not None and resident > 1 else None
 
 
 NO_SUCH = "this GPU has no such counter"  # what a profile says of a counter that its GPU lacks

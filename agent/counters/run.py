@@ -36,7 +36,13 @@ _POLL_S = 0.2
 _LONGEST_WORDS = 300
 _TIMED_OUT = "ncu did not end"
 _REFUSED = "ncu refused the whole list that it was in, and was asked for less"
-# What was counted on 9.0, for a tool that refuses the whole list without saying what it does not know.
+# What every GPU from 8.0 on should have, and what was counted on 9.0: for a tool that refuses a list without saying what
+# in it is not known.
+_COMMON = frozenset(
+    metric.name
+    for metric in counter_metrics.METRICS.values()
+    if metric.since <= (8, 0) and "_pipe_" not in metric.name and metric.name != counter_metrics.OCCUPANCY_LIMIT
+)
 _PROVEN = frozenset(
     {
         *(counter_metrics.TIME, counter_metrics.DRAM_BUSY, counter_metrics.SM_BUSY, counter_metrics.L2_HITS),
@@ -199,10 +205,16 @@ def command(tool: Tool, names: Iterable[str], log: Path, order: CountOrder) -> l
 
 
 def _fewer(names: tuple[str, ...], unknown: Iterable[str]) -> tuple[str, ...]:
-    """`names` without those that are unknown, or only the proven where none is said to be; empty: nothing to drop."""
+    """`names` without those that are unknown, or the common or the proven alone where none is said to be.
+
+    Empty: there is nothing to drop.
+    """
     said = {counter_metrics.base_of(name) for name in unknown}
-    kept = tuple(name for name in names if (counter_metrics.base_of(name) not in said if said else name in _PROVEN))
-    return kept if len(kept) < len(names) else ()
+    if said:
+        kept = [tuple(name for name in names if counter_metrics.base_of(name) not in said)]
+    else:
+        kept = [tuple(name for name in names if name in less) for less in (_COMMON, _PROVEN)]
+    return next((fewer for fewer in kept if len(fewer) < len(names)), ())
 
 
 def _started(command: list[str], words: Path) -> subprocess.Popen[bytes]:

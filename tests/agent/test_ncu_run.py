@@ -95,7 +95,7 @@ def test_a_tool_that_refuses_the_list_without_a_word_is_asked_for_less(tmp_path)
     assert set(prefill.missing.values()) == {"ncu refused the whole list that it was in, and was asked for less"}
     shares = stall_shares(prefill, prefill.operators[0])
     assert shares.by_word == {}
-    assert "15 of 18 stall reasons were not counted" in (shares.reason or "")
+    assert "16 of 19 stall reasons were not counted" in (shares.reason or "")
 
 
 def test_permission_refused_is_said_with_the_remedy(tmp_path):

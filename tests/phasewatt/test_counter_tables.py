@@ -42,7 +42,7 @@ def test_a_row_has_shares_and_its_part_of_the_time():
     assert [row.time_share for row in rows] == [0.25, 0.75]
     assert rows[0].figures["dram"] == 0.25
     assert rows[0].figures["registers"] == 32
-    assert rows[1].stalls["execution dependency"] == pytest.approx(2 / 18)
+    assert rows[1].stalls["execution dependency"] == pytest.approx(2 / 19)
 
 
 def test_what_is_missing_is_none_with_the_reason_of_the_profile():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phasewatt.counter_metrics import METRICS, SELECTED, STALLS, asked, capability_of
+from phasewatt.counter_metrics import METRICS, SELECTED, STALLS, WARPS_PER_ISSUE, asked, capability_of
 from phasewatt.fields import Phase
 from phasewatt.profiles import CounterProfile, OperatorCounters
 from phasewatt.stall_words import MEANINGS, NO_SUCH, Word, stall_shares, stalls_of
@@ -65,7 +65,7 @@ def test_with_a_reason_uncounted_there_are_no_shares():
     del counted[METRIC["membar"]]
     shares = stall_shares(*profile(counted, missing={METRIC["membar"]: "no value (n/a) in any of 3 kernels"}))
     assert shares.by_word == {}
-    assert shares.reason == "1 of 18 stall reasons were not counted: membar"
+    assert shares.reason == "1 of 19 stall reasons were not counted: membar"
 
 
 def test_a_reason_that_the_gpu_does_not_tell_apart_is_not_waited_for():
@@ -83,6 +83,12 @@ def test_ampere_and_orin_have_no_tensor_stall_of_warp_groups():
 
 def test_of_an_unknown_gpu_all_reasons_are_expected():
     assert stall_shares(*profile(every(1.0, (8, 0)), capability=None)).by_word == {}
+
+
+def test_how_much_of_the_waiting_is_explained_is_told():
+    counted = every(1.0)
+    assert stall_shares(*profile({**counted, WARPS_PER_ISSUE: 21.0})).explained == pytest.approx(19 / 20)
+    assert stall_shares(*profile(counted)).explained is None
 
 
 def test_no_stall_at_all_is_no_share():
