@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from phasewatt import counter_metrics
 from phasewatt.fields import Phase
 from phasewatt.profiles import CounterProfile, OperatorCounters
@@ -44,7 +46,7 @@ STALL_WORDS = (
 )
 
 
-class Row(NamedTuple):
+class Row(Struct, frozen=True, kw_only=True):
     """One operator in one phase."""
 
     phase: Phase
@@ -57,7 +59,7 @@ class Row(NamedTuple):
     reasons: Mapping[str, str]
 
 
-class Change(NamedTuple):
+class Change(Struct, frozen=True, kw_only=True):
     """One figure of one operator under two circumstances."""
 
     operator: str | None
@@ -79,7 +81,11 @@ def changes(before: Iterable[Row], after: Iterable[Row]) -> tuple[Change, ...]:
     for row in before:
         theirs = later.get(row.operator, {})
         mine = _flat(row)
-        found += [Change(row.operator, name, value, theirs[name]) for name, value in mine.items() if name in theirs]
+        found += [
+            Change(operator=row.operator, figure=name, before=value, after=theirs[name])
+            for name, value in mine.items()
+            if name in theirs
+        ]
     return tuple(found)
 
 

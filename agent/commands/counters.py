@@ -193,13 +193,15 @@ def _plain(trial: Trial) -> dict[str, Any]:
 
 
 def _profile(profile: Any) -> dict[str, Any]:
+    import msgspec
+
     from phasewatt import counter_tables
 
     return {
         "phase": profile.phase.value,
         "reason": profile.reason,
         "missing": profile.missing,
-        "rows": [row._asdict() | {"phase": row.phase.value} for row in counter_tables.rows(profile)],
+        "rows": [msgspec.to_builtins(row) for row in counter_tables.rows(profile)],
     }
 
 

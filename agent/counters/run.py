@@ -36,8 +36,8 @@ _POLL_S = 0.2
 _LONGEST_WORDS = 300
 _TIMED_OUT = "ncu did not end"
 _REFUSED = "ncu refused the whole list that it was in, and was asked for less"
-# What every GPU from 8.0 on should have, and what was counted on 9.0: for a tool that refuses a list without saying what
-# in it is not known.
+# What every GPU from 8.0 on should have, and what was counted on 9.0: for a tool that refuses a list without saying
+# what it does not know.
 _COMMON = frozenset(
     metric.name
     for metric in counter_metrics.METRICS.values()
