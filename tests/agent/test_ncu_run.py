@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent import app, models
+from agent.checks import counting
 from agent.counters import tool
 from agent.counters.counting import ready
 from agent.counters.ranges import range_names
@@ -219,3 +220,14 @@ def test_the_command_fails_where_nothing_was_counted(tmp_path, capsys):
 def test_a_wrong_option_is_named(tmp_path, capsys, option, complaint):
     assert app.main(["counters", "--state-dir", str(tmp_path), *option]) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_the_doctor_tells_whether_counters_can_be_read(tmp_path):
+    program = ncu.installed(tmp_path / "bin")
+    absent = counting.counters_finding(tmp_path, None)
+    assert (absent.ok, absent.remedy) == (None, tool.INSTALL)
+    refused = counting.counters_finding(driver(tmp_path / "refused", "1", "0"), program)
+    assert (refused.ok, refused.remedy) == (None, tool.REMEDY)
+    assert "RmProfilingAdminOnly is 1" in refused.verdict
+    permitted = counting.counters_finding(driver(tmp_path / "permitted", "0", "0"), program)
+    assert (permitted.ok, permitted.verdict) == (True, f"ncu 2025.3.1.0 at {program}")
