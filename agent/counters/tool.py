@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,19 +63,21 @@ def asked(path: Path, ask: Ask | None = None) -> Tool:
     return Tool(path, match[1] if match else None)
 
 
-def unknown_to(tool: Tool, names: Iterable[str], ask: Ask | None = None) -> frozenset[str]:
+def unknown_to(tool: Tool, names: Sequence[str], ask: Ask | None = None) -> frozenset[str]:
     """Which of `names` this GPU has not, as far as the tool's own list of counters tells; empty where there is none.
 
-    What a launch is made of (`launch__*`) and what the tool derives is not in that list, and is taken as there.
+    Only stalls and pipes differ from GPU to GPU. A list that has none of a kind is not believed for that kind: what a
+    launch is made of and what the tool derives is not in it either.
     """
-    wanted = [name for name in names if _is_listed(name)]
     known = set(_COUNTER.findall((ask or _answer)([str(tool.path), "--query-metrics"])))
-    lacking = frozenset(name for name in wanted if base_of(name) not in known)
-    return lacking if len(lacking) < len(wanted) else frozenset()
-
-
-def _is_listed(name: str) -> bool:
-    return "issue_stalled" in name or "_pipe_" in name
+    kinds = ([name for name in names if part in name] for part in ("issue_stalled", "_pipe_"))
+    return frozenset(
+        name
+        for kind in map(tuple, kinds)
+        if any(base_of(each) in known for each in kind)
+        for name in kind
+        if base_of(name) not in known
+    )
 
 
 def _by_numbers(path: Path) -> tuple[tuple[int, ...], str]:
