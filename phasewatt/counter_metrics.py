@@ -6,7 +6,7 @@ the tool itself is asked before a pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 TIME = "gpu__time_duration.sum"
@@ -117,16 +117,16 @@ def capability_of(text: str | None) -> Capability | None:
     return (int(major), int(minor)) if dot and major.isdecimal() and minor.isdecimal() else None
 
 
-def is_percentage(name: str) -> bool:
-    """Whether its values are percentages."""
-    return name.endswith((".pct", "_pct")) or ".pct_of_peak" in name
+def is_stall(name: str) -> bool:
+    """Whether it tells for what warps waited."""
+    return "issue_stalled" in name
+
+
+def is_pipe(name: str) -> bool:
+    """Whether it tells how busy a pipe was."""
+    return "pipe_" in name and not is_stall(name)
 
 
 def base_of(name: str) -> str:
     """The counter that a metric is made of, as the tool lists it: what stands before the first dot."""
     return name.partition(".")[0]
-
-
-def weighted_by(names: Iterable[str]) -> frozenset[str]:
-    """The counters that weigh one of `names`."""
-    return frozenset(METRICS[name].weight for name in names if name in METRICS)

@@ -41,7 +41,9 @@ _REFUSED = "ncu refused the whole list that it was in, and was asked for less"
 _COMMON = frozenset(
     metric.name
     for metric in counter_metrics.METRICS.values()
-    if metric.since <= (8, 0) and "_pipe_" not in metric.name and metric.name != counter_metrics.OCCUPANCY_LIMIT
+    if metric.since <= (8, 0)
+    and not counter_metrics.is_pipe(metric.name)
+    and metric.name != counter_metrics.OCCUPANCY_LIMIT
 )
 _PROVEN = frozenset(
     {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.kernel_files import text
-from phasewatt.counter_metrics import base_of
+from phasewatt.counter_metrics import base_of, is_pipe, is_stall
 
 REMEDY = (
     "run as root (or with CAP_SYS_ADMIN), or let users count: options nvidia NVreg_RestrictProfilingToAdminUsers=0 "
@@ -70,10 +70,10 @@ def unknown_to(tool: Tool, names: Sequence[str], ask: Ask | None = None) -> froz
     launch is made of and what the tool derives is not in it either.
     """
     known = set(_COUNTER.findall((ask or _answer)([str(tool.path), "--query-metrics"])))
-    kinds = ([name for name in names if part in name] for part in ("issue_stalled", "_pipe_"))
+    kinds = ([name for name in names if is_one(name)] for is_one in (is_stall, is_pipe))
     return frozenset(
         name
-        for kind in map(tuple, kinds)
+        for kind in kinds
         if any(base_of(each) in known for each in kind)
         for name in kind
         if base_of(name) not in known

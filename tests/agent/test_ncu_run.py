@@ -174,7 +174,7 @@ def test_a_list_without_any_of_ours_is_no_list():
     found = Tool(Path("ncu"), None)
     assert tool.unknown_to(found, names, lambda _: "") == frozenset()
     assert tool.unknown_to(found, names, lambda _: "something else entirely\n") == frozenset()
-    pipes = "\n".join(counter_metrics.base_of(name) for name in names if "_pipe_" in name)
+    pipes = "\n".join(counter_metrics.base_of(name) for name in names if counter_metrics.is_pipe(name))
     assert tool.unknown_to(found, names, lambda _: pipes) == frozenset()
     stall = counter_metrics.base_of(counter_metrics.STALLS[0].metric)
     assert GMMA in tool.unknown_to(found, names, lambda _: f"{pipes}\n{stall}  Ratio  inst\n")
