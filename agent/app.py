@@ -35,6 +35,7 @@ COMMANDS = {
     "simulate": Command("agent.commands.simulate", "play a Jetson in a folder, for trying things out without one"),
     "suites": Command("agent.commands.suites", "list the suites, or show what one would do here"),
     "models": Command("agent.commands.models", "list the models, or what one asks of the hardware, by operator"),
+    "counters": Command("agent.commands.counters", "count what the hardware did, operator by operator, by ncu"),
     "gguf": Command("agent.commands.gguf", "write a model with random weights as a GGUF file, for a llama.cpp server"),
     "export": Command("agent.commands.export", "write what the outbox holds to a file, for carrying by hand"),
 }

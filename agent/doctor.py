@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 
-from agent.checks import Check, Finding, Subject, board, delivery, host, identity, power, software
+from agent.checks import Check, Finding, Subject, board, counting, delivery, host, identity, power, software
 from agent.orders import Described, Resolve
 from agent.stopping import Stop
 from agent.worker_process import WorkerProcess
@@ -21,6 +21,7 @@ CHECKS: Mapping[str, Check] = {
     "python": software.python,
     "engine": software.engine,
     "onnxruntime": software.onnxruntime,
+    "counters": counting.counters,
     "power": power.meters,
     "sensor cards": power.cards,
     "permissions": power.permissions,

@@ -20,6 +20,7 @@ PURE = (
     "collector.findings",
     "collector.fitting",
     "collector.prediction",
+    "collector.counted",
     *("collector.drift", "collector.drift_words", "collector.schedules", "collector.job_spec"),
 )
 DAEMON = (

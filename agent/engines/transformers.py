@@ -120,6 +120,11 @@ class Transformers:
         self._ready.crop(depth)
 
     @property
+    def model(self) -> Any:
+        """The loaded model, for those that mark its parts; None: none is loaded."""
+        return self._model
+
+    @property
     def _ready(self) -> Mode:
         if self._mode is None:
             raise EngineFailed("no model is loaded")
