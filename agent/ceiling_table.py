@@ -12,16 +12,17 @@ from phasewatt.profiles import Ceiling
 
 _SCALES = {"FLOP/s": (1e-12, "TFLOP/s"), "byte/s": (1e-9, "GB/s"), "s": (1e6, "us")}
 _SMALL = {"FLOP/s": (1e-9, "GFLOP/s")}  # of what does less than one of the large unit
-_WORDS = {"matmul": "matrix product", "copy": "copy", "read": "matrix-vector read", "launch": "launch"}
+_WORDS = {"matmul": "product", "copy": "copy", "read": "read", "launch": "launch"}
 
 
 def table(done: CeilingsDone) -> Table:
     """Medians over repetitions, the span of these, and the sheet's figure at the clock that was seen meanwhile."""
     simulated = " (simulated)" if done.simulated else ""
-    made = Table(title=escape(f"ceilings of {done.processor or 'this host'}{simulated}"))
+    title = escape(f"ceilings of {done.processor or 'this host'}{simulated}")
+    made = Table(title=title, box=None, pad_edge=False, title_justify="left", caption_justify="left")
     for heading in ("work", "dtype", "shape"):
-        made.add_column(heading)
-    for heading in ("measured", "spread", "clock\nMHz", "sheet", "of sheet"):
+        made.add_column(heading, no_wrap=True)
+    for heading in ("measured", "spread", "MHz", "sheet", "of it"):
         made.add_column(heading, justify="right")
     for ceiling in done.ceilings:
         made.add_row(*map(escape, _row(ceiling)))
@@ -30,7 +31,7 @@ def table(done: CeilingsDone) -> Table:
 
 
 def _row(ceiling: Ceiling) -> tuple[str, ...]:
-    named = (_WORDS.get(ceiling.work, ceiling.work), ceiling.dtype or "-", " x ".join(map(str, ceiling.shape)))
+    named = (_WORDS.get(ceiling.work, ceiling.work), ceiling.dtype or "-", "x".join(map(str, ceiling.shape)))
     clock = "-" if ceiling.clock_hz is None else f"{ceiling.clock_hz * 1e-6:.0f}"
     if not ceiling.values:
         return (*named, ceiling.reason or "-", "-", clock, "-", "-")

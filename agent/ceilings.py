@@ -26,7 +26,7 @@ _UNITS = {"matmul": "FLOP/s", "copy": "byte/s", "read": "byte/s", "launch": "s"}
 _LAUNCHES = (1000,)
 _LIMIT_S = 300.0
 _LOOK_S = 0.05  # between two looks at the clock
-_CPU_PART = 8  # sizes of a CPU, as a part of a GPU's
+_SIDES = {"cuda": (4096, 8192), "cpu": (512, 1024)}  # of square products; a campaign takes the second
 
 
 class Kind(NamedTuple):
@@ -46,17 +46,16 @@ def kinds(accelerator: str, cell: Cell, shape: Architecture, whole: bool) -> tup
     if not whole:
         found.append(Kind("matmul", (cell.prompt_tokens, shape.intermediate_size, shape.hidden_size), chosen))
         found.append(Kind("read", (shape.vocab_size, shape.hidden_size), chosen))
-    wide = 16384 if accelerator == "cuda" else 16384 // _CPU_PART * 2
+    wide = 16384 if accelerator == "cuda" else 8192  # beyond any cache
     found += [Kind("copy", (wide * wide,), chosen), Kind("read", (wide, wide), chosen)]
     return tuple(dict.fromkeys([*found, Kind("launch", _LAUNCHES, "float32")]))
 
 
 def _products(accelerator: str, dtypes: tuple[str, ...], whole: bool) -> Iterator[Kind]:
-    sides = (4096, 8192) if whole else (8192,)
+    sides = _SIDES[accelerator] if accelerator in _SIDES else _SIDES["cpu"]
     for dtype in dtypes:
-        for side in sides:
-            edge = side if accelerator == "cuda" else side // _CPU_PART
-            yield Kind("matmul", (edge,) * 3, dtype)
+        for side in sides if whole else sides[1:2]:
+            yield Kind("matmul", (side,) * 3, dtype)
 
 
 class Ceilings:

@@ -16,6 +16,7 @@ from agent.orders import CeilingMeasured, MeasureCeiling
 from phasewatt.errors import EngineFailed
 
 _MOST_CALLS = 10_000  # a repetition
+_PATIENCE = 4.0  # times the time that all repetitions should take
 _TF32 = "tf32"
 
 
@@ -37,10 +38,12 @@ def measure(order: MeasureCeiling) -> CeilingMeasured:
     on_gpu = order.accelerator == "cuda"
     with _products_in(order.dtype):
         load = _made(order, on_gpu)
-        once_s = _seconds(load.call, 1, on_gpu)  # kernels are loaded
-        once_s = min(once_s, _seconds(load.call, 1, on_gpu))
+        _seconds(load.call, 1, on_gpu)  # kernels are loaded
+        once_s = _seconds(load.call, 1, on_gpu)
         calls = max(1, min(_MOST_CALLS, round(order.seconds / max(once_s, 1e-7))))
-        taken_s = [_seconds(load.call, calls, on_gpu) for _ in range(order.repetitions + 1)][1:]
+        # Of what takes far longer than it should, such as products of a dtype that is emulated, there are fewer.
+        fewer = max(1, min(order.repetitions, round(_PATIENCE * order.repetitions * order.seconds / (calls * once_s))))
+        taken_s = [_seconds(load.call, calls, on_gpu) for _ in range(fewer)]
     if order.work == "launch":
         values = tuple(seconds / calls / load.amount for seconds in taken_s)
     else:
