@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from agent import kept_ceilings
 from agent.bench import Bench
 from agent.calibrating import Calibrated, Progress, calibrate_here
 from agent.campaigns import Campaigns
@@ -21,9 +22,10 @@ from agent.durations import Durations
 from agent.host import Host, device_id
 from agent.job_book import JobBook
 from agent.job_desk import JobDesk
+from agent.kept_ceilings import Kept
 from agent.link import Link
 from agent.live import Audience
-from agent.measuring import Means, Stage, Tell, run_suite
+from agent.measuring import CeilingsDone, Means, Stage, Tell, run_suite
 from agent.meters import NO_METER, asked_for
 from agent.outbox import Outbox
 from agent.pace import Pace, rates_of
@@ -73,6 +75,7 @@ class Station:
             self._asked = settings.meters
             self._found = survey(asked_for(settings.meters, settings.root), self._cards)
             self._labels = settings.labels
+            self._ceilings = kept_ceilings.load(state)
             self.facts = self._facts()
             self._metering = _metering(settings.meters, self._found, self._cards)
             self.outbox = Outbox.open(state, settings.outbox_cap_bytes)
@@ -120,6 +123,8 @@ class Station:
 
         def told(report: object) -> None:
             tell(report)  # type: ignore[arg-type]
+            if isinstance(report, CeilingsDone):
+                self._keep(report)
             self.notify()
 
         def stage(text: str) -> None:
@@ -139,6 +144,13 @@ class Station:
             run_suite(request.suite, request.fresh, means)
         finally:
             bench.clear()
+
+    def _keep(self, done: CeilingsDone) -> None:
+        """The ceilings with the facts of this host; what is simulated is none of its."""
+        if done.ceilings and not done.simulated:
+            self._ceilings = Kept(measured_unix_s=time.time(), ceilings=done.ceilings)
+            kept_ceilings.keep(self._state, self._ceilings)
+            self._tell_facts()
 
     def _pace(self, measure: Measure) -> Pace:
         rates = rates_of(bool(self.facts.gpus), self.host.jetson is not None)
@@ -169,6 +181,10 @@ class Station:
             self._metering = _metering(self._asked, self._found, self._cards)
         except (ConfigInvalid, MeterUnavailable):  # a named one has gone: trials will say so, and it may come back
             self._metering = self._metering._replace(said=_said(self._found))
+        self._tell_facts()
+
+    def _tell_facts(self) -> None:
+        """Tell what is new of this host."""
         facts = self._facts()
         if facts != self.facts:
             self.facts = facts
@@ -176,7 +192,13 @@ class Station:
                 self.link.tell(Facts(schema=codec.SCHEMA, host=facts))
 
     def _facts(self) -> HostFacts:
-        return msgspec.structs.replace(self.host.facts(facts_of(self._found)), labels=self._labels)
+        kept = self._ceilings
+        return msgspec.structs.replace(
+            self.host.facts(facts_of(self._found)),
+            labels=self._labels,
+            ceilings=() if kept is None else kept.ceilings,
+            ceilings_unix_s=None if kept is None else kept.measured_unix_s,
+        )
 
     def largest_memory_bytes(self) -> int:
         """All the memory of the host or of one of its GPUs, whichever has more."""

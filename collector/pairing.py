@@ -117,8 +117,9 @@ def weights_differ(mine: Work, other: Work) -> bool:
 
 
 def _once(trials: Sequence[StoredTrial]) -> list[StoredTrial]:
-    """Each record once, the stored one where it is shipped too."""
-    found = {stored.record_id: stored for stored in sorted(trials, key=lambda stored: stored.origin != "reference")}
+    """Each record once, the stored one where it is shipped too; one of ceilings, which did no work, not at all."""
+    worked = (stored for stored in trials if not stored.trial.ceilings)
+    found = {stored.record_id: stored for stored in sorted(worked, key=lambda stored: stored.origin != "reference")}
     return sorted(found.values(), key=lambda stored: (stored.trial.started_unix_s, stored.record_id))
 
 

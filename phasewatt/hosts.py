@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from phasewatt.fields import Count, Identifier, Label, Positive, Record, Text
+from phasewatt.profiles import Ceiling
 from phasewatt.traces import Channel
 
 BoardLabel = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._=-]{0,63}\Z")]
@@ -52,4 +53,6 @@ class HostFacts(Record, frozen=True):
     versions: dict[str, Label] = msgspec.field(default_factory=dict)  # "driver", "l4t", "jetpack"
     module: Label | None = None  # of a Jetson, such as "Jetson AGX Orin 64GB"
     carrier: Label | None = None  # the board that it sits on
+    ceilings: tuple[Ceiling, ...] = ()  # the newest that were measured here, ...
+    ceilings_unix_s: float | None = None  # ... when; None: none were
     labels: tuple[BoardLabel, ...] = ()  # by which its operator groups it; jobs are handed out by them

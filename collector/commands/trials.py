@@ -14,6 +14,7 @@ from collector.stored import StoredTrial
 from collector.trial_line import TrialLine, trial_line
 from phasewatt.conditions import Conditions
 from phasewatt.fields import Outcome
+from phasewatt.profiles import Ceiling
 from phasewatt.records import Imported, PhaseEnergy, PhaseReading
 
 _HEADERS = (
@@ -43,6 +44,7 @@ class ListedTrial(TrialLine, frozen=True, kw_only=True):
     energy_reason: str | None
     readings: tuple[PhaseReading, ...]
     imported: Imported | None
+    ceilings: tuple[Ceiling, ...] = ()  # of a trial that measured them
 
 
 class Trials(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +99,7 @@ def _listed(stored: StoredTrial) -> ListedTrial:
         energy_reason=trial.energy_reason,
         readings=trial.readings,
         imported=trial.imported,
+        ceilings=trial.ceilings,
     )
 
 
@@ -111,6 +114,7 @@ def _cells(trial: ListedTrial) -> tuple[object, ...]:
     marks = (
         "simulated" if trial.simulated else "",
         "reference" if trial.origin == "reference" else "",
+        f"{len(trial.ceilings)} ceilings of this host" if trial.ceilings else "",
         f"imported from {trial.imported.tool}, how it was run is not known" if trial.imported else "",
     )
     return (
