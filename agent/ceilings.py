@@ -152,10 +152,10 @@ def basis(cell: Cell) -> Cell:
     """
     if cell.engine in ("transformers", "fake"):
         return cell
-    return Cell(
+    plain = Cell(
         prompt_tokens=cell.prompt_tokens,
         output_tokens=cell.output_tokens,
-        model=cell.model if cell.weights.startswith("random:") else Cell.model,
         dtype=cell.dtype,
         accelerator=cell.accelerator,
     )
+    return msgspec.structs.replace(plain, model=cell.model) if cell.weights.startswith("random:") else plain

@@ -202,7 +202,9 @@ def parse(name: str, text: str, overrides: Mapping[str, Any], origin: str) -> Su
         for index, table in enumerate(tables)
         for values in _swept(table)
     ]
-    if not cells and not (file.measure.ceilings and not file.cells):
+    if not file.cells and not file.measure.ceilings:
+        raise ConfigInvalid(f"{origin}: cells: expected one or more, or ceilings = true in [measure], got none")
+    if file.cells and not cells:
         raise ConfigInvalid(f"{origin}: no cell is left: an empty list sweeps nothing")
     for cell in cells:
         _check(cell)

@@ -24,8 +24,9 @@ from typing import Any, NamedTuple
 import torch
 
 from agent import engines, models
+from agent.engines.ceilings import measure as ceiling
 from agent.engines.transformers import device_events
-from agent.orders import Load, Prompt
+from agent.orders import Load, MeasureCeiling, Prompt
 from agent.phases import Phases
 from phasewatt import prompt, roofline
 from phasewatt.errors import PhasewattError
@@ -102,17 +103,17 @@ def main() -> None:
 
 def measured_ceilings(dtype: str, on_gpu: bool) -> Ceilings:
     """Of a square product, a copy, and a product of a matrix with a vector: the best of several, on random data."""
-    kind, device = getattr(torch, dtype), "cuda" if on_gpu else "cpu"
-    size, wide = (8192, 16384) if on_gpu else (1024, 4096)
-    square = torch.randn(size, size, device=device).to(kind)
-    matrix = torch.randn(wide, wide, device=device).to(kind)
-    vector = torch.randn(wide, 1, device=device).to(kind)
-    target = torch.empty_like(matrix)
-    matrix_bytes = matrix.numel() * matrix.element_size()
+    side, wide = (8192, 16384) if on_gpu else (1024, 4096)
+
+    def best(work: str, *shape: int) -> float:
+        on = "cuda" if on_gpu else "cpu"
+        order = MeasureCeiling(work=work, shape=shape, dtype=dtype, accelerator=on, repetitions=10, seconds=0.1)
+        return max(ceiling(order).values)
+
     return Ceilings(
-        gemm_flop_per_s=2 * size**3 / _best_s(lambda: torch.mm(square, square), on_gpu),
-        copy_bytes_per_s=2 * matrix_bytes / _best_s(lambda: target.copy_(matrix), on_gpu),
-        read_bytes_per_s=matrix_bytes / _best_s(lambda: torch.mv(matrix, vector[:, 0]), on_gpu),
+        gemm_flop_per_s=best("matmul", side, side, side),
+        copy_bytes_per_s=best("copy", wide * wide),
+        read_bytes_per_s=best("read", wide, wide),
     )
 
 
@@ -120,18 +121,6 @@ def floor_s(shape: Architecture, dtype: str, ceilings: Ceilings) -> float:
     """Time of one step that did nothing but read the weights it needs."""
     step = roofline.phase_bytes(_task(shape, 1), dtype, Phase.DECODE, 0, 1)
     return (step - roofline.kv_bytes_per_token(shape, dtype)) / ceilings.read_bytes_per_s
-
-
-def _best_s(work: Callable[[], object], on_gpu: bool, rounds: int = 10, each: int = 10) -> float:
-    taken_s = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        for _ in range(each):
-            work()
-        if on_gpu:
-            torch.cuda.synchronize()
-        taken_s.append((time.perf_counter() - started) / each)
-    return min(taken_s)
 
 
 def _task(shape: Architecture, tokens: int) -> Task:
