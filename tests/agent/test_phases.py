@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from agent import phases
-from agent.orders import Described, Load, Loaded, Profile, Repeat, Resolve
+from agent.orders import Described, Load, Loaded, Profile, ProfileOperators, Repeat, Resolve
 from agent.phases import Phases
 from phasewatt.errors import EngineFailed
 from phasewatt.fields import Phase
+from phasewatt.profiles import OperatorProfile
 from phasewatt.records import MemoryUse
 
 
@@ -139,6 +140,27 @@ def test_profile_gives_busy_times_or_the_engines_reason() -> None:
     refused = _phases(engine).profile(order)
     assert refused.busy_ns is None
     assert refused.reason == "no device time"
+
+
+def test_operators_are_the_engines_or_it_says_why_there_are_none() -> None:
+    """One that cannot tell them; one that fails half-way, whose next phase is prepared anew."""
+    order = ProfileOperators(phase=Phase.DECODE, repetitions=1, kv_start=20, kv_end=23, depth=20, steps=3)
+    mute = _phases(Recorder()).operators(order).profile
+    assert (mute.repetitions, mute.kv_start, mute.kv_end) == (0, 20, 23)
+    assert mute.reason == "the engine does not tell which operator a kernel of its own is of"
+
+    class Telling(Recorder):
+        def operator_profile(self, order: ProfileOperators, work: Callable[[], object]) -> OperatorProfile:
+            work()
+            raise EngineFailed("the profiler saw no kernel")
+
+    engine = Telling()
+    running = _phases(engine)
+    assert running.operators(order).profile.reason == "the profiler saw no kernel"
+    assert _decoded_at(engine) == [20, 21, 22]
+    engine.calls.clear()
+    running.repeat(_decode())
+    assert engine.calls.count("prefill") == 1
 
 
 def _decode(depth: int = 20, steps: int = 3) -> Repeat:

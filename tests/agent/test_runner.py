@@ -19,12 +19,12 @@ from agent.attempt import Plan
 from agent.bench import Bench
 from agent.cells import Cell, Measure
 from agent.host import Host, Observation
-from agent.orders import Refused
+from agent.orders import ProfileOperators, Refused
 from agent.runner import Metering, Runner
 from agent.stopping import Stop
 from agent.worker_process import WorkerProcess
 from phasewatt import codec, energy, identity, quantization
-from phasewatt.errors import Stopped
+from phasewatt.errors import EngineFailed, Stopped
 from phasewatt.fields import Kind, Outcome, Phase, Scope
 from phasewatt.metrics import METRICS, Context
 from tests.fixtures.sensors import recording
@@ -62,6 +62,30 @@ def setup() -> Iterator[Setup]:
     made = Setup()
     yield made
     made.bench.clear()
+
+
+def test_operators_are_profiled_where_the_suite_asks_and_what_fails_of_it_costs_no_trial(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A profile a phase, of the middle of the decode steps; a pass that dies gives its reason, and the trial is OK."""
+    asking = msgspec.structs.replace(MEASURE, operators=True)
+    assert setup.run().trial.profiles == ()
+    long = msgspec.structs.replace(CELL, output_tokens=33)
+    prefill, decode = setup.run(long, measure=asking).trial.profiles
+    assert (prefill.phase, prefill.kv_start, prefill.kv_end) == (Phase.PREFILL, 0, 64)
+    assert (decode.phase, decode.kv_start, decode.kv_end) == (Phase.DECODE, 76, 84)
+    asked = setup.bench.ask
+
+    def ask(question: Any, answer: Any, limit_s: float) -> Any:
+        if isinstance(question, ProfileOperators):
+            raise EngineFailed("the engine's process ended with code -11")
+        return asked(question, answer, limit_s)
+
+    monkeypatch.setattr(setup.bench, "ask", ask)
+    trial = setup.run(measure=asking).trial
+    assert trial.outcome is Outcome.OK
+    assert {profile.reason for profile in trial.profiles} == {"the engine's process ended with code -11"}
+    assert {profile.repetitions for profile in trial.profiles} == {0}
 
 
 def test_a_trial_holds_every_phase_raw(setup: Setup) -> None:
