@@ -39,6 +39,7 @@ COMMANDS = {
     "drift": Command("collector.commands.drift", "compare nightly canaries with each device's own history", json=True),
     "telemetry": Command("collector.commands.telemetry", "show what a board showed, hour by hour", json=True),
     "compare": Command("collector.commands.compare", "compare trials of the same work", json=True),
+    "findings": Command("collector.commands.findings", "say which claims of the study hold here, and why", json=True),
     "predict": Command("collector.commands.predict", "say what a workload that was never run would take", json=True),
     "sweeps": Command("collector.commands.sweeps", "show sweeps over batch sizes, and where each is best", json=True),
     "counters": Command("collector.commands.counters", "show what the hardware did in each operator", json=True),
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args = _parsed(arguments)
         args.state = _state(os.environ.get("XDG_STATE_HOME"))
         args.search_path = os.environ.get("PATH", os.defpath)  # where programs are looked for
+        args.db_is_default = args.db is None  # `findings` then asks the trials that come with phasewatt
         args.db = args.db or _default_db(args.state)
         code: int = importlib.import_module(COMMANDS[args.command].module).run(args)
         sys.stdout.flush()

@@ -1,0 +1,94 @@
+"""The findings as one HTML file: no network, no script, readable on a phone, on paper, in light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timezone
+from typing import NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from collector import numbers
+from collector.conditions import printable
+from collector.findings import Answer, Check, Finding, Verdict
+from collector.report.finding_pictures import draw, in_words
+from collector.report.html import HERE, Picture, picture
+from phasewatt import __version__
+
+WORDS = {
+    Verdict.HOLDS: "holds",
+    Verdict.DOES_NOT_HOLD: "does not hold",
+    Verdict.NOT_ENOUGH_DATA: "not enough data",
+}
+# Classes of the style sheet; the words say the same to who sees no colour
+STYLES = {Verdict.HOLDS: "better", Verdict.DOES_NOT_HOLD: "worse", Verdict.NOT_ENOUGH_DATA: "unclear"}
+
+
+class Shown(NamedTuple):
+    """One finding as the page has it."""
+
+    name: str  # of its place on the page
+    finding: Finding
+    checks: list[tuple[Check, str, str]]  # with its value and interval, and its threshold, in words
+    picture: Picture | None
+
+
+class Section(NamedTuple):
+    """One claim with all its findings."""
+
+    number: int
+    claim: str
+    rule: str
+    shown: list[Shown]
+
+
+def render(source: str, answers: Sequence[Answer], remarks: Sequence[str], written_unix_s: float) -> str:
+    """The page; everything that came from a board is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["printable"] = printable
+    return environment.get_template("findings.html.j2").render(
+        source=printable(source),
+        sections=list(_sections(answers)),
+        devices=list(dict.fromkeys(answer.finding.device or "-" for answer in answers)),
+        remarks=remarks,
+        words=WORDS,
+        styles=STYLES,
+        version=__version__,
+        written=datetime.fromtimestamp(written_unix_s, timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def _sections(answers: Iterable[Answer]) -> Iterator[Section]:
+    found: dict[int, list[Answer]] = {}
+    for answer in answers:
+        found.setdefault(answer.finding.id, []).append(answer)
+    for number, several in found.items():
+        first = several[0].finding
+        shown = [_shown(f"claim-{number}-{index}", answer) for index, answer in enumerate(several)]
+        yield Section(number, first.claim, first.rule, shown)
+
+
+def _shown(name: str, answer: Answer) -> Shown:
+    drawn = answer.picture
+    checks = [(check, measured(check), threshold(check)) for check in answer.finding.checks]
+    shown = None if drawn is None else picture(draw(drawn), name, printable(drawn.title), printable(in_words(drawn)))
+    return Shown(name, answer.finding, checks, shown)
+
+
+def measured(check: Check) -> str:
+    """The value of a check with its interval, such as "12.3 % [11.9, 12.8]"."""
+    if check.value is None:
+        return numbers.MISSING
+    scale = numbers.scale_of(check.value, check.unit)
+    told = numbers.quantity(check.value, check.unit)
+    if check.low is None or check.high is None or check.low == check.high:
+        return told
+    low, high = (numbers.significant(end / scale.divisor) for end in (check.low, check.high))
+    return f"{told} [{low}, {high}]"
+
+
+def threshold(check: Check) -> str:
+    """What it is held against."""
+    return numbers.MISSING if check.threshold is None else numbers.quantity(check.threshold, check.unit)
