@@ -47,10 +47,10 @@ FLEET = "fleet"
 _MOST_OTHERS = 20
 
 
-def answers(trials: Iterable[StoredTrial]) -> tuple[Answer, ...]:
-    """Every claim on every device, and those of the fleet once; without any trial that counts, all are open."""
+def answers(trials: Iterable[StoredTrial], numbers: Iterable[int] = CLAIMS) -> tuple[Answer, ...]:
+    """The claims on every device, and those of the fleet once; without any trial that counts, all are open."""
     found = families(trials)
-    return tuple(answer for number in CLAIMS for answer in _of_claim(CLAIMS[number], found))
+    return tuple(answer for number in numbers for answer in _of_claim(CLAIMS[number], found))
 
 
 def remarks(trials: Iterable[StoredTrial]) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ def _answer(claim: Claim, device: str, judged: Sequence[tuple[str, Judged]], sho
         figure=first.figure,
         rule=claim.RULE,
         device=device,
-        missing=first.missing,
+        missing=first.missing or tuple(_spanned(first)),
         group=name if shown else None,
         basis=first.basis,
         checks=first.checks,
@@ -107,6 +107,14 @@ def _answer(claim: Claim, device: str, judged: Sequence[tuple[str, Judged]], sho
         remarks=(*first.remarks, *_disagreeing(first, others)),
     )
     return Answer(finding, first.picture)
+
+
+def _spanned(judged: Judged) -> Iterator[str]:
+    """What is open though all its trials are there."""
+    if judged.verdict is Verdict.NOT_ENOUGH_DATA:
+        for check in judged.checks:
+            if check.verdict is Verdict.NOT_ENOUGH_DATA:
+                yield f"{check.says}: a narrower interval, for it spans the threshold: run the suite again"
 
 
 def _rank(judged: Judged) -> int:

@@ -85,8 +85,8 @@ def split_checks(
     highest = max(intensity(family, Phase.DECODE, each) for each in decodes)
     balance = machine.balance
     return (
-        above(_COMPUTING, exact(lowest).over(balance), 1.0),
-        below(_MEMORY, exact(highest).over(balance), 1.0),
+        above(_COMPUTING, exact(lowest).over(balance), 1.0, "×"),
+        below(_MEMORY, exact(highest).over(balance), 1.0, "×"),
     )
 
 

@@ -57,14 +57,14 @@ def judge(families: Sequence[Family]) -> Judged:
 
 
 def _least(common: Sequence[Split]) -> Check:
-    return above(_FFN_LEADS, min(each.group(Group.FFN).over(each.group(Group.ATTENTION)) for each in common), 1.0)
+    return above(_FFN_LEADS, min(each.group(Group.FFN).over(each.group(Group.ATTENTION)) for each in common), 1.0, "×")
 
 
 def _greatest(very_long: Sequence[Split]) -> Check:
     if not very_long:
         return unmeasured(_ATTENTION_LEADS)
     ratios = [each.group(Group.FFN).over(each.group(Group.ATTENTION)) for each in very_long]
-    return below(_ATTENTION_LEADS, max(ratios), 1.0)
+    return below(_ATTENTION_LEADS, max(ratios), 1.0, "×")
 
 
 def figure_of(found: Sequence[Split]) -> str | None:

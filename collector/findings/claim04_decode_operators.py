@@ -79,8 +79,8 @@ def _over_depths(found: Sequence[Split]) -> tuple[Check, ...]:
     flat = last.group(Group.FFN).over(first.group(Group.FFN))
     grown = last.group(Group.ATTENTION).over(first.group(Group.ATTENTION))
     return (
-        within(_FLAT, flat, 1 - CONSTANT, 1 + CONSTANT),
-        above(_GROWS, grown, 1 + CONSTANT),
+        within(_FLAT, flat, 1 - CONSTANT, 1 + CONSTANT, "×"),
+        above(_GROWS, grown, 1 + CONSTANT, "×"),
         nearly_all,
     )
 
@@ -99,9 +99,9 @@ def _over_models(every: _Profiled) -> tuple[Check, ...]:
     small = [_ratio(split) for family, split in shallow if family.parameters <= SMALL]
     deep = [_ratio(split) for _, found in every for split in found if split.kv_end > VERY_LONG]
     return (
-        above(_LARGE, min(large), 1.0) if large else unmeasured(_LARGE),
-        below(_SMALL, max(small), 1.0) if small else unmeasured(_SMALL),
-        below(_LONG, max(deep), 1.0) if deep else unmeasured(_LONG),
+        above(_LARGE, min(large), 1.0, "×") if large else unmeasured(_LARGE),
+        below(_SMALL, max(small), 1.0, "×") if small else unmeasured(_SMALL),
+        below(_LONG, max(deep), 1.0, "×") if deep else unmeasured(_LONG),
     )
 
 

@@ -22,18 +22,19 @@ NUMBER = 7
 SENTENCE = "Batch: throughput rises, latency rises with it, with diminishing returns past an optimum."
 EACH = Each.MODEL
 LEAST_BATCHES = 4  # two doublings to compare, and one between them
-ENOUGH = 0.9  # of the best throughput, as in `sweeps`: beyond it, more only takes longer
+WORTH = math.sqrt(2)  # gain of a doubling at which throughput grows by as much as the time of a batch does
 RULE = (
     f"One task at {LEAST_BATCHES} batch sizes or more, device time: a batch takes one prefill and a decode step for "
     "each further token (decode alone where prefill was not run). From the least to the largest batch throughput "
     "rises, and so does the time of a batch; the last doubling of the batch gains less throughput than the first; "
-    f"and the optimum, the least batch that has {ENOUGH:.0%} of the best throughput, comes before the largest batch. "
-    "While it is the largest itself, the sweep ended too early and that part is open."
+    f"and it gains less than a factor of {WORTH:.2f}: past that, a doubling costs more time than it brings "
+    "throughput, and the optimum lies before it. While the last doubling still gains more, the sweep ended too early "
+    "and that part is open."
 )
 _RISES = "throughput, largest over least batch"
 _LATER = "time of a batch, largest over least batch"
 _LESS = "gain of the last doubling over gain of the first"
-_OPTIMUM = "best throughput before the largest batch, over the best of all"
+_OPTIMUM = "throughput after the last doubling over that before it"
 _WANTED = from_suite(
     "a sweep over batch sizes, with device-busy time", "paper", "batch 1 to 64, phases prefill and decode"
 )
@@ -111,15 +112,13 @@ def _sweep(task: tuple[int, int], by_phase: Mapping[Phase, Mapping[int, Timed]])
 def _checks(batches: Sequence[_Batch]) -> tuple[Check, ...]:
     first, last = batches[0], batches[-1]
     gains = [_gain(one, other) for one, other in itertools.pairwise(batches)]
-    best = max(batch.rate for batch in batches)
-    before = max((batch.rate for batch in batches[:-1]), default=best)
-    found = above(_OPTIMUM, before.over(best) if before != best else Bounds(1.0, 1.0, 1.0), ENOUGH)
+    found = below(_OPTIMUM, gains[-1], WORTH, "×")
     if found.verdict is Verdict.DOES_NOT_HOLD:
         found = opened(found)
     return (
-        above(_RISES, last.rate.over(first.rate), 1.0),
-        above(_LATER, last.seconds.over(first.seconds), 1.0),
-        below(_LESS, gains[-1].over(gains[0]), 1.0),
+        above(_RISES, last.rate.over(first.rate), 1.0, "×"),
+        above(_LATER, last.seconds.over(first.seconds), 1.0, "×"),
+        below(_LESS, gains[-1].over(gains[0]), 1.0, "×"),
         found,
     )
 
@@ -132,11 +131,9 @@ def _gain(one: _Batch, other: _Batch) -> Bounds:
 
 def _figure(sweep: _Sweep) -> str:
     rates = ", ".join(f"{batch.size}: {batch.rate.value:,.0f}" for batch in sweep.batches)
-    most = max(batch.rate.value for batch in sweep.batches)
-    enough = next(batch.size for batch in sweep.batches if batch.rate.value >= ENOUGH * most)
-    return (
-        f"output tokens/s by batch, {sweep.prompt}/{sweep.output}: {rates}; {ENOUGH:.0%} of the best at batch {enough}"
-    )
+    worth = [other.size for one, other in itertools.pairwise(sweep.batches) if _gain(one, other).value >= WORTH]
+    best = max(worth, default=sweep.batches[0].size)
+    return f"output tokens/s by batch, {sweep.prompt}/{sweep.output}: {rates}; optimum at batch {best}"
 
 
 def _remarks(sweep: _Sweep) -> list[str]:

@@ -16,8 +16,8 @@ from phasewatt.fields import Phase
 
 NUMBER = 8
 SENTENCE = (
-    "Several GPUs: prefill gains (tensor parallel); decode may lose to communication; single GPU or light pipeline can "
-    "win."
+    "Several GPUs: prefill gains (tensor parallel); decode may lose to communication; single GPU or light pipeline "
+    "can win."
 )
 EACH = Each.DEVICE
 RULE = (
@@ -58,7 +58,7 @@ def _judged(prefill: _Pair, decode: _Pair) -> Judged:
     times = [*prefill, *decode]
     bars = tuple(Bar(name, *pair.gain) for name, pair in (("prefill", prefill), ("decode step", decode)))
     return Judged(
-        checks=(above(_GAINS, prefill.gain, 1.0), below(_LESS, decode.gain.over(prefill.gain), 1.0)),
+        checks=(above(_GAINS, prefill.gain, 1.0, "×"), below(_LESS, decode.gain.over(prefill.gain), 1.0, "×")),
         figure=f"several GPUs: prefill {prefill.gain.value:.3g} times as fast, decode {decode.gain.value:.3g} times",
         basis=bases(times),
         trials=trials_of(times),

@@ -70,7 +70,7 @@ def judge(families: Sequence[Family]) -> Judged:
 
 
 def _follows(pairs: Sequence[_Pair]) -> Check:
-    return below(_FOLLOWS, max(pair.ratio for pair in pairs), 1.0) if pairs else unmeasured(_FOLLOWS)
+    return below(_FOLLOWS, max(pair.ratio for pair in pairs), 1.0, "×") if pairs else unmeasured(_FOLLOWS)
 
 
 def _pays(found: Sequence[Split]) -> Check:

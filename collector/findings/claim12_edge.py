@@ -112,10 +112,10 @@ def _moves(centre: Sequence[_Device], edge: Sequence[_Device]) -> Check:
 
 def _cleared(one: _Device, other: _Device) -> Bounds | None:
     """The smaller of the two distances to the balances, as factors; below 1: it lies on one side of both."""
-    common = _intensities(one).keys() & _intensities(other).keys()
+    of_one, of_other = _intensities(one), _intensities(other)
     found = []
-    for key in common:
-        mine, its = _intensities(one)[key], _intensities(other)[key]
+    for key in of_one.keys() & of_other.keys():
+        mine, its = of_one[key], of_other[key]
         for high, low in (((mine, one.balance), (its, other.balance)), ((its, other.balance), (mine, one.balance))):
             over = Bounds(high[0] / high[1].value, high[0] / high[1].high, high[0] / high[1].low)
             under = Bounds(low[1].value / low[0], low[1].low / low[0], low[1].high / low[0])
