@@ -109,7 +109,7 @@ def _show(source: str, found: Sequence[Finding], said: Sequence[str]) -> None:
 
 def _row(finding: Finding) -> tuple[object, ...]:
     return (
-        f"{finding.id:>2}. {finding.claim.partition(';')[0].partition(' (')[0].rstrip('.')}",
+        f"{finding.id:>2}. {finding.brief}",
         finding.device,
         finding.verdict.value.replace("_", " "),
         finding.figure,

@@ -85,7 +85,7 @@ def _subjects(each: Each, mine: Sequence[Family]) -> list[tuple[str, Sequence[Fa
 
 
 def _answer(claim: Claim, device: str, judged: Sequence[tuple[str, Judged]], shown: bool = True) -> Answer:
-    """The first that is decided; else the first that has any figure; else the first."""
+    """The first of those that are decided with most of their parts measured; else the first that has any figure."""
     ordered = sorted(judged, key=lambda each: _rank(each[1]))
     name, first = ordered[0]
     others = ordered[1:]
@@ -117,10 +117,10 @@ def _spanned(judged: Judged) -> Iterator[str]:
                 yield f"{check.says}: a narrower interval, for it spans the threshold: run the suite again"
 
 
-def _rank(judged: Judged) -> int:
-    if judged.verdict is not Verdict.NOT_ENOUGH_DATA:
-        return 0
-    return 1 if judged.figure is not None else 2
+def _rank(judged: Judged) -> tuple[bool, bool, int]:
+    """Decided ones first, those with most parts measured."""
+    unknown = sum(check.value is None for check in judged.checks)
+    return judged.verdict is Verdict.NOT_ENOUGH_DATA, judged.figure is None, unknown
 
 
 def _disagreeing(first: Judged, others: Sequence[tuple[str, Judged]]) -> Iterator[str]:

@@ -113,7 +113,7 @@ def _figure(pairs: Sequence[_Pair], routing: Sequence[Split]) -> str | None:
     ]
     if routing:
         shares = [_routing(split).value for split in routing]
-        told.append(f"router and dispatch {min(shares):.1%} to {max(shares):.1%} of a step")
+        told.append(f"router and dispatch at least {min(shares):.1%} of a step")
     return "; ".join(told) or None
 
 

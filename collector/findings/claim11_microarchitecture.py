@@ -14,7 +14,7 @@ from collector.findings.families import Family
 from collector.findings.finding import Each, Judged
 from collector.findings.pictures import Bar, Bars, Picture
 from collector.findings.stalls import Counted, counted, percent, shares
-from collector.findings.wanted import from_suite
+from collector.findings.wanted import from_command
 from phasewatt.fields import Phase
 from phasewatt.operators import Cost, Operator, Pass, costs
 
@@ -36,14 +36,12 @@ RULE = (
     "synchronisation stalls are a larger part than in prefill; attention's L2 hit rate is lower; the busiest "
     f"operator uses more than {USED:.0%} of the DRAM's peak; and FFN's analytic intensity falls from above "
     f"{INTENSE:g} to below {LEAN:g} FLOP/byte. A counter is taken to be off by up to {stalls.COUNTER_HALF_WIDTH:.0%}. "
-    "One part that fails fails the claim; each is shown."
+    "Each part holds with every workload that was counted (Chat, Summary); one that fails fails the claim."
 )
-_WANTED = from_suite(
-    "hardware counters of prefill and decode (Nsight Compute, with the permission to count)",
-    "counters",
-    "phases prefill and decode",
+_WANTED = from_command(
+    "hardware counters of prefill and decode (Nsight Compute, with the permission to count)", "counters MODEL"
 )
-_MEMORY, _EXECUTION, _SYNC, _BUSY = stalls.WORDS
+_MEMORY, _EXECUTION, _SYNC, _BUSY, *_ = stalls.WORDS
 
 
 class _Both(NamedTuple):
@@ -64,24 +62,31 @@ class _Part(NamedTuple):
 def judge(families: Sequence[Family]) -> Judged:
     """From the counters of one model."""
     (family,) = families
-    prefill, decode = (counted(family, phase) for phase in (Phase.PREFILL, Phase.DECODE))
-    if prefill is None or decode is None:
+    workloads = [_Both(*each) for each in counted(family)]
+    if not workloads:
         reasons = {p.reason for s in family.trials for p in s.trial.counters if p.reason}
-        return Judged(
-            tuple(unmeasured(part.says) for part in _PARTS), missing=(_WANTED,), remarks=tuple(sorted(reasons))
-        )
-    both = _Both(prefill, decode)
-    checks = [part.check(part.says, both) or unmeasured(part.says) for part in _PARTS]
-    trials = {stored.record_id: stored for stored in (prefill.stored, decode.stored)}
+        unknown = tuple(unmeasured(part.says) for part in _PARTS)
+        return Judged(unknown, missing=(_WANTED,), remarks=tuple(sorted(reasons)))
+    checks = [_worst(part, workloads) for part in _PARTS]
+    lengths = (f"{each.prefill.profile.kv_end:,}/{each.decode.profile.kv_start:,}" for each in workloads)
     return Judged(
         checks=tuple(checks),
         figure=_figure(checks),
-        missing=tuple(_missing(checks, both)),
-        basis=f"hardware counters by {decode.profile.tool}",
-        trials=tuple(trials.values()),
-        remarks=(f"prefill of {prefill.profile.kv_end:,} tokens, decode at {decode.profile.kv_start:,}",),
-        picture=_picture(both),
+        missing=tuple(_missing(checks, workloads[0])),
+        basis=f"hardware counters by {workloads[0].decode.profile.tool}",
+        trials=tuple(each.decode.stored for each in workloads),
+        remarks=(f"prefill tokens/decode depth: {', '.join(lengths)}; of each part the worst is shown",),
+        picture=_picture(workloads[-1]),
     )
+
+
+def _worst(part: _Part, workloads: Sequence[_Both]) -> Check:
+    """A part holds with every workload, and fails with any."""
+    checks = [part.check(part.says, both) or unmeasured(part.says) for both in workloads]
+    return min(checks, key=lambda check: _WORST_FIRST.index(check.verdict))
+
+
+_WORST_FIRST = (Verdict.DOES_NOT_HOLD, Verdict.NOT_ENOUGH_DATA, Verdict.HOLDS)
 
 
 def _pipe_busy(says: str, both: _Both) -> Check | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -11,6 +12,8 @@ from collector.findings.families import Family
 from collector.findings.pictures import Picture
 from collector.stored import StoredTrial
 from phasewatt.fields import Record
+
+_BEGINNING = re.compile(r";| \(")
 
 
 class Each(enum.Enum):
@@ -79,6 +82,11 @@ class Finding(Record, frozen=True):
     trials: tuple[str, ...] = ()  # record ids
     others: tuple[Other, ...] = ()
     remarks: tuple[str, ...] = ()
+
+    @property
+    def brief(self) -> str:
+        """The beginning of the claim, for lists."""
+        return _BEGINNING.split(self.claim, maxsplit=1)[0].rstrip(".")
 
 
 class Answer(NamedTuple):

@@ -31,10 +31,12 @@ class Machine(NamedTuple):
 def machine_of(trial: Trial, trials: Iterable[Trial]) -> Machine | None:
     """The machine of `trial` in its dtype, by the newest ceilings among `trials`; None: nobody measured it."""
     dtype = None if trial.work is None else trial.work.dtype
-    alike = [other for other in trials if other.ceilings and _same_machine(trial, other)]
-    for other in sorted(alike, key=lambda each: each.started_unix_s, reverse=True):
-        products = [each for each in other.ceilings if each.work == "matmul" and each.dtype == dtype]
-        reads = [each for each in other.ceilings if each.work == "read"]
+    arithmetic = "tf32" if trial.conditions.tf32 and dtype == "float32" else dtype
+    measured = [other for other in trials if other.ceilings and _same_machine(trial, other)]
+    for other in sorted(measured, key=lambda each: each.started_unix_s, reverse=True):
+        alike = [each for each in other.ceilings if _same_processor(each, trial)]
+        products = [each for each in alike if each.work == "matmul" and each.dtype == arithmetic]
+        reads = [each for each in alike if each.work == "read"]
         for found, source in ((_measured, "measured ceilings"), (_sheet, "the data sheet")):
             flops, byte = found(products), found([each for each in reads if each.dtype == dtype] or reads)
             if flops is not None and byte is not None:
@@ -50,6 +52,12 @@ def _same_machine(trial: Trial, other: Trial) -> bool:
         and (mine.accelerator, mine.processor, mine.power_mode, mine.power_mode_id, mine.power_limit_w)
         == (its.accelerator, its.processor, its.power_mode, its.power_mode_id, its.power_limit_w)
     )
+
+
+def _same_processor(ceiling: Ceiling, trial: Trial) -> bool:
+    """Of a CPU, with as many threads."""
+    how = trial.conditions
+    return ceiling.processor == how.accelerator and (ceiling.threads is None or ceiling.threads == how.threads)
 
 
 def _measured(ceilings: Sequence[Ceiling]) -> Bounds | None:

@@ -21,7 +21,13 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "memory dependency": ("long_scoreboard",),
     "execution dependency": ("wait", "short_scoreboard"),
     "synchronisation": ("barrier", "membar"),
-    "pipe busy": ("math_pipe_throttle", "mio_throttle"),
+    "pipe busy": ("math_pipe_throttle", "mio_throttle", "gmma"),  # gmma: the tensor pipe of warp groups, since 9.0
+    "memory throttle": ("drain", "lg_throttle"),
+    "constant memory dependency": ("imc_miss",),
+    "instruction fetch": ("no_instruction", "branch_resolve"),
+    "not selected": ("not_selected",),
+    "texture": ("tex_throttle",),
+    "other": ("sleeping", "dispatch_stall", "misc"),
 }
 _NEEDED = frozenset(
     {"long_scoreboard", "wait", "barrier", "math_pipe_throttle"}
@@ -49,15 +55,14 @@ class Counted(NamedTuple):
         return named[0] if named else self.profile.reason or "it was not counted"
 
 
-def counted(family: Family, phase: Phase) -> Counted | None:
-    """The longest of what was counted of a phase, batch 1."""
-    found = [
-        Counted(stored, profile)
-        for stored in family.trials
-        for profile in stored.trial.counters
-        if profile.phase is phase and profile.operators and _is_alone(stored)
-    ]
-    return max(found, key=lambda each: (each.profile.kv_end, each.stored.record_id), default=None)
+def counted(family: Family) -> list[tuple[Counted, Counted]]:
+    """Prefill and decode of each workload that was counted in both, batch 1."""
+    found = []
+    for stored in family.trials:
+        phases = {each.phase: Counted(stored, each) for each in stored.trial.counters if each.operators}
+        if phases.keys() >= {Phase.PREFILL, Phase.DECODE} and _is_alone(stored):
+            found.append((phases[Phase.PREFILL], phases[Phase.DECODE]))
+    return found
 
 
 def shares(counters: OperatorCounters | None) -> Mapping[str, Bounds] | None:

@@ -8,6 +8,11 @@ def from_suite(what: str, suite: str, cells: str) -> str:
     return f"{what}: `phasewatt-agent run {suite}` ({cells})"
 
 
+def from_command(what: str, command: str) -> str:
+    """Trials that a command of phasewatt's agent provides."""
+    return f"{what}: `phasewatt-agent {command}`"
+
+
 def from_none(what: str) -> str:
     """Trials that no suite of this version provides."""
     return f"{what}: no suite of this version provides them"

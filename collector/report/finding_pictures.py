@@ -87,7 +87,7 @@ def _scales(axes: Axes, picture: Lines) -> None:
 
 
 def _tick(value: float, place: int | None = None) -> str:
-    return f"{value / 1024:g}K" if value >= 1024 and value % 1024 == 0 else f"{value:g}"
+    return f"{value / 1024:g}K" if value >= 1024 and value % 1024 == 0 else f"{value:,.10g}"
 
 
 def _bars(picture: Bars) -> Figure:

@@ -38,6 +38,7 @@ class Section(NamedTuple):
 
     number: int
     claim: str
+    brief: str
     rule: str
     shown: list[Shown]
 
@@ -67,7 +68,7 @@ def _sections(answers: Iterable[Answer]) -> Iterator[Section]:
     for number, several in found.items():
         first = several[0].finding
         shown = [_shown(f"claim-{number}-{index}", answer) for index, answer in enumerate(several)]
-        yield Section(number, first.claim, first.rule, shown)
+        yield Section(number, first.claim, first.brief, first.rule, shown)
 
 
 def _shown(name: str, answer: Answer) -> Shown:

@@ -268,7 +268,7 @@ def test_figures_are_those_of_the_constructed_device():
 
 def test_missing_counters_are_named_with_their_reason():
     (finding,) = of(11, CASES["11 open: three stall reasons"][2]())
-    assert any("pipe busy" in each and "phasewatt-agent run" in each for each in finding.missing)
+    assert any("pipe busy" in each and "phasewatt-agent counters" in each for each in finding.missing)
     assert [check for check in finding.checks if check.verdict.value == HOLDS]
 
 
@@ -280,3 +280,12 @@ def test_a_truncated_profile_is_no_evidence():
         for s in paper()
     ]
     assert {study.verdicts(cut)[claim, "server"] for claim in (3, 4)} == {OPEN}
+
+
+def test_more_than_a_whole_ceiling_decides_nothing():
+    """A step twice as fast as the memory allows tells of wrong ceilings, not of a memory-bound phase."""
+    (finding,) = of(1, paper(Laws(byte_per_s=1.5e12)))
+    shares = {check.says: check for check in finding.checks}
+    impossible = shares["share of the read bandwidth that the median decode step reaches"]
+    assert impossible.low > 1 and impossible.verdict.value == OPEN
+    assert any("share of the read bandwidth" in each for each in finding.missing)
