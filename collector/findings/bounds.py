@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from collector import stats
-from collector.findings.checks import Check, Verdict
+from collector.findings.checks import Check, Side, Verdict
 from phasewatt.metrics import Readings
 
 # Of any time or energy. Source: device-busy times of one trial spread by up to 0.6 % in the shipped H200 trials; a
@@ -77,20 +77,20 @@ def between(points: Sequence[tuple[float, Bounds]], place: float) -> Bounds:
 def above(says: str, found: Bounds, threshold: float, unit: str = "1") -> Check:
     """Holds where the whole interval lies above `threshold`, fails where none of it does."""
     verdict = _side(found.low > threshold, found.high <= threshold)
-    return _check(says, verdict, found, threshold, unit)
+    return _check(says, verdict, found, unit, Side.ABOVE, threshold)
 
 
 def below(says: str, found: Bounds, threshold: float, unit: str = "1") -> Check:
     """Holds where the whole interval lies below `threshold`, fails where none of it does."""
     verdict = _side(found.high < threshold, found.low >= threshold)
-    return _check(says, verdict, found, threshold, unit)
+    return _check(says, verdict, found, unit, Side.BELOW, threshold)
 
 
 def within(says: str, found: Bounds, lowest: float, highest: float, unit: str = "1") -> Check:
     """Holds where the whole interval lies from `lowest` to `highest`, fails where all of it lies beyond."""
     inside = lowest <= found.low and found.high <= highest
     verdict = _side(inside, found.high < lowest or found.low > highest)
-    return _check(says, verdict, found, highest if found.value > 1 else lowest, unit)
+    return _check(says, verdict, found, unit, Side.WITHIN, lowest, highest)
 
 
 def _side(holds: bool, fails: bool) -> Verdict:
@@ -99,7 +99,9 @@ def _side(holds: bool, fails: bool) -> Verdict:
     return Verdict.DOES_NOT_HOLD if fails else Verdict.NOT_ENOUGH_DATA
 
 
-def _check(says: str, verdict: Verdict, found: Bounds, threshold: float, unit: str) -> Check:
+def _check(
+    says: str, verdict: Verdict, found: Bounds, unit: str, side: Side, threshold: float, upper: float | None = None
+) -> Check:
     return Check(
         says=says,
         verdict=verdict,
@@ -107,5 +109,7 @@ def _check(says: str, verdict: Verdict, found: Bounds, threshold: float, unit: s
         low=found.low,
         high=found.high,
         unit=unit,
+        side=side,
         threshold=threshold,
+        upper=upper,
     )

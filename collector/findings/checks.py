@@ -18,6 +18,14 @@ class Verdict(enum.Enum):
     NOT_ENOUGH_DATA = "not_enough_data"
 
 
+class Side(enum.Enum):
+    """Where a value is asked to lie."""
+
+    ABOVE = "above"
+    BELOW = "below"
+    WITHIN = "within"
+
+
 class Check(Record, frozen=True):
     """One part of a claim: a value with its interval, on one side of a threshold or not."""
 
@@ -27,7 +35,9 @@ class Check(Record, frozen=True):
     low: float | None = None
     high: float | None = None
     unit: str = "1"
-    threshold: float | None = None
+    side: Side | None = None  # where the whole interval must lie ...
+    threshold: float | None = None  # ... of this; within: from it ...
+    upper: float | None = None  # ... to this
 
 
 def together(verdicts: Iterable[Verdict]) -> Verdict:

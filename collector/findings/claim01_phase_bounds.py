@@ -26,7 +26,7 @@ EACH = Each.MODEL
 SHORTEST = 1024  # tokens. Source: the study's common context lengths are 1K to 8K
 ENOUGH = 0.5  # of a ceiling: with less, more than half of the time goes to something else than this bound
 RULE = (
-    f"One sequence. The analytic intensity of every prefill of {SHORTEST} tokens or more lies above the machine's "
+    f"One sequence. The analytic intensity of every prefill of {SHORTEST:,} tokens or more lies above the machine's "
     "balance (matrix-product rate over read bandwidth), that of every decode step below it; and over device time the "
     f"median prefill reaches at least {ENOUGH:.0%} of the matrix-product rate, the median decode at least "
     f"{ENOUGH:.0%} of the read bandwidth. Measured ceilings, else the data sheet's, of which 75 to 100 % are allowed "

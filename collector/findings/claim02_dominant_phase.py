@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from collector.conditions import natural
 from collector.findings.bounds import Bounds, above, below, between
 from collector.findings.checks import Check, Verdict, opened, unmeasured
 from collector.findings.device_time import Timed, bases, timed, trials_of, without_device_time
@@ -15,6 +16,7 @@ from collector.findings.families import Family
 from collector.findings.finding import Each, Judged
 from collector.findings.pictures import Line, Lines, Picture, Point
 from collector.findings.wanted import DECODES, PREFILLS
+from collector.stored import StoredTrial
 from phasewatt.fields import Phase
 
 NUMBER = 2
@@ -30,8 +32,8 @@ RULE = (
     "One sequence, device time: a request is one prefill and a decode step for each further token, at the depth it "
     f"has. With a prompt of at most {_CHAT} tokens and {LONG} tokens out decode takes more than half of the time; "
     f"with the longest prompt that was measured and {SHORT} tokens out it takes less. Where decode still takes more "
-    f"there, the claim fails if that prompt is longer than {VERY_LONG} tokens and is open if it is not. The crossover "
-    f"is where the shares are equal at {SHORT} tokens out."
+    f"there, the claim fails if that prompt is longer than {VERY_LONG:,} tokens and is open if it is not. The "
+    f"crossover is where the shares are equal at {SHORT} tokens out."
 )
 _DECODE_LEADS = f"decode's share of the time, short prompt, {LONG} tokens out"
 _PREFILL_LEADS = f"decode's share of the time, longest prompt, {SHORT} tokens out"
@@ -130,17 +132,22 @@ def _remarks(times: _Times, family: Family) -> list[str]:
         said.append(
             f"decode was measured to a depth of {deepest:,.0f}; a step at {longest:,.0f} is taken to be no shorter"
         )
-    requests = []
-    for stored in family.trials:
-        run, work = stored.trial.run_of(Phase.REQUEST), stored.trial.work
-        if run is not None and work is not None and work.task.batch == 1 and run.first_token_ns and run.in_flight == 1:
-            pairs = list(zip(run.first_token_ns, run.durations_ns, strict=False))[run.warmup :]
-            share = statistics.median(1 - first / whole for first, whole in pairs) if pairs else None
-            if share is not None:
-                requests.append(f"{work.task.prompt_tokens}/{work.task.output_tokens}: {share:.0%}")
-    if requests:
-        said.append(f"decode's share as a client of this host sees it ({family.mode} mode): {', '.join(requests)}")
+    shares = sorted(filter(None, map(_as_seen, family.trials)), key=natural)
+    if shares:
+        said.append(f"decode's share as a client of this host sees it ({family.mode} mode): {', '.join(shares)}")
     return said
+
+
+def _as_seen(stored: StoredTrial) -> str | None:
+    """Decode's share of a measured request by the host's clock, after its shape."""
+    run, work = stored.trial.run_of(Phase.REQUEST), stored.trial.work
+    if run is None or work is None or work.task.batch != 1 or not run.first_token_ns or run.in_flight != 1:
+        return None
+    pairs = list(zip(run.first_token_ns, run.durations_ns, strict=False))[run.warmup :]
+    if not pairs:
+        return None
+    share = statistics.median(1 - first / whole for first, whole in pairs)
+    return f"{work.task.prompt_tokens}/{work.task.output_tokens}: {share:.0%}"
 
 
 def _picture(times: _Times) -> Picture:

@@ -64,7 +64,7 @@ def worst(several: Sequence[Timed], made: Fit) -> Bounds:
     """The largest error without its sign, as uncertain as the value that was left out."""
     found = []
     for each in several:
-        error = abs(made.errors[each.cell.kv_end])
+        error = round(abs(made.errors[each.cell.kv_end]), 6)  # less is rounding
         wide = max(each.seconds.high - each.seconds.value, each.seconds.value - each.seconds.low) / each.seconds.value
         found.append(Bounds(error, max(0.0, error - wide), error + wide))
     return max(found)

@@ -166,8 +166,8 @@ def _coefficients(found: Sequence[Coefficient] | None) -> tuple[Check, Check]:
     ends = sorted((abs(of_input.low), abs(of_input.high)))
     least = 0.0 if of_input.low <= 0 <= of_input.high else ends[0]
     return (
-        above(_OUTPUT, Bounds(of_output.value, of_output.low, of_output.high), NEARLY_ALL),
-        below(_INPUT, Bounds(abs(of_input.value), least, ends[1]), HARDLY),
+        above(_OUTPUT, Bounds(of_output.value, of_output.low, of_output.high), NEARLY_ALL, ""),
+        below(_INPUT, Bounds(abs(of_input.value), least, ends[1]), HARDLY, ""),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from collector.conditions import printable
 from collector.findings.pictures import Bar, Bars, Line, Lines, Picture
@@ -19,6 +19,7 @@ _LEGEND_IN = 0.16  # a line of it
 _BAR_IN = 0.36
 _SHARE_OF_BARS = 0.6  # of the width; the rest is for the values
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_DECADES = 100.0  # highest over lowest value; with less, ticks at 2 and 5 as well
 _ROOM = 1.25  # around what is drawn, on a logarithmic scale
 
 
@@ -77,11 +78,10 @@ def _scales(axes: Axes, picture: Lines) -> None:
     if picture.log_y and min(ys) > 0:
         axes.set_yscale("log")
         axes.set_ylim(min(ys) / _ROOM, max(ys) * _ROOM)
+        subs = (1.0,) if max(ys) / min(ys) > _DECADES else (1.0, 2.0, 5.0)
+        axes.yaxis.set_major_locator(LogLocator(base=10, subs=subs))
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(_tick))
-        if max(ys) / min(ys) > 10:
-            axes.yaxis.set_minor_formatter(NullFormatter())
-        else:
-            axes.yaxis.set_minor_formatter(FuncFormatter(_tick))
     else:
         axes.set_ylim(min(0.0, *ys), max(ys) * 1.05)
 

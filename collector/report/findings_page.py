@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from collector import numbers
 from collector.conditions import printable
@@ -48,7 +49,7 @@ def render(source: str, answers: Sequence[Answer], remarks: Sequence[str], writt
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["printable"] = printable
+    environment.filters |= {"printable": printable, "with_code": with_code}
     return environment.get_template("findings.html.j2").render(
         source=printable(source),
         sections=list(_sections(answers)),
@@ -83,7 +84,7 @@ def measured(check: Check) -> str:
     if check.value is None:
         return numbers.MISSING
     scale = numbers.scale_of(check.value, check.unit)
-    told = numbers.quantity(check.value, check.unit)
+    told = numbers.quantity(check.value, check.unit).strip()
     if check.low is None or check.high is None or check.low == check.high:
         return told
     low, high = (numbers.significant(end / scale.divisor) for end in (check.low, check.high))
@@ -91,5 +92,15 @@ def measured(check: Check) -> str:
 
 
 def threshold(check: Check) -> str:
-    """What it is held against."""
-    return numbers.MISSING if check.threshold is None else numbers.quantity(check.threshold, check.unit)
+    """Where its whole interval is asked to lie, such as "above 50.0 %"."""
+    if check.side is None or check.threshold is None:
+        return numbers.MISSING
+    told = f"{check.side.value} {numbers.quantity(check.threshold, check.unit)}"
+    return (told if check.upper is None else f"{told} to {numbers.quantity(check.upper, check.unit)}").strip()
+
+
+def with_code(text: str) -> Markup:
+    """`text` escaped, with what stands in backticks as code."""
+    parts = [escape(printable(part)) for part in text.split("`")]
+    coded = [Markup("<code>{}</code>").format(part) if index % 2 else part for index, part in enumerate(parts)]
+    return Markup("").join(coded)
