@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from collector.app import main
-from collector.findings import Answer, answers
+from collector.findings import CLAIMS, Answer, answers
 from collector.report import findings_page
 from collector.report.finding_pictures import draw, in_words
 from collector.store import open_store
@@ -20,6 +20,7 @@ from tests.fixtures import study, trials
 from tests.fixtures.records import changed
 from tests.fixtures.wire import batch_of
 
+ROOT = Path(__file__).parents[2]
 KEYS = {"id", "claim", "verdict", "figure", "rule", "device", "missing"}
 VERDICTS = {"holds", "does_not_hold", "not_enough_data"}
 
@@ -151,3 +152,11 @@ def test_pictures_say_their_values_to_who_cannot_see_them(decided):
     assert any(label.startswith("balance of the machine") for label in labels)
     assert "2,048 in, 64 out" in in_words(pictures[6]) and "%" in in_words(pictures[6])
     assert "prefill: " in in_words(pictures[1]) and "FLOP/byte at 1,024" in in_words(pictures[1])
+
+
+def test_the_page_of_the_documents_has_every_sentence_and_rule():
+    page = " ".join((ROOT / "docs" / "findings.md").read_text(encoding="utf-8").replace("> ", "").split())
+    for number, claim in CLAIMS.items():
+        assert f"### {number}. " in page
+        assert claim.SENTENCE.replace("> ", "") in page
+        assert f"**Rule.** {claim.RULE.replace('> ', '')}" in page
