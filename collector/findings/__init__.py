@@ -56,7 +56,7 @@ def answers(trials: Iterable[StoredTrial], numbers: Iterable[int] = CLAIMS) -> t
 def remarks(trials: Iterable[StoredTrial]) -> tuple[str, ...]:
     """What a reader must know of the trials as a whole."""
     every = list(trials)
-    return (*_left_out(every), *_mixed(families(every)))
+    return (*_left_out(every), *dict.fromkeys(_not_counted(every)), *_mixed(families(every)))
 
 
 def _of_claim(claim: Claim, found: Sequence[Family]) -> Iterator[Answer]:
@@ -152,6 +152,14 @@ def _left_out(trials: Sequence[StoredTrial]) -> Iterator[str]:
     others = sum(not counts(stored) and not stored.trial.conditions.simulated for stored in working)
     if others:
         yield f"{others} of {len(working)} trials failed, were skipped or imported, and decide nothing"
+
+
+def _not_counted(trials: Sequence[StoredTrial]) -> Iterator[str]:
+    """Why trials that were to count have no counters."""
+    for stored in trials:
+        for profile in stored.trial.counters:
+            if not profile.operators and not counts(stored):
+                yield f"{stored.trial.device}: no hardware counters: {profile.reason or stored.trial.reason}"
 
 
 def _mixed(found: Sequence[Family]) -> Iterator[str]:

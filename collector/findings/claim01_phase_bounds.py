@@ -46,7 +46,7 @@ def judge(families: Sequence[Family]) -> Judged:
     decodes = timed(family, Phase.DECODE)
     missing = [] if prefills else [PREFILLS]
     missing += [] if decodes else [DECODES]
-    missing += [] if family.machine else [f"{CEILINGS} ({family.dtype})"]
+    missing += [] if family.machine else [f"in {family.dtype}, {CEILINGS}"]
     why = without_device_time(family)
     return Judged(
         checks=tuple(_checks(family, family.machine, prefills, decodes)),

@@ -13,10 +13,12 @@ from collector.findings.checks import Check, Verdict, unmeasured
 from collector.findings.families import Family
 from collector.findings.finding import Each, Judged
 from collector.findings.pictures import Bar, Bars, Picture
-from collector.findings.stalls import Counted, counted, percent, shares
+from collector.findings.stalls import Counted, percent
 from collector.findings.wanted import from_command
+from phasewatt.counter_metrics import DRAM_BUSY, L2_HITS
 from phasewatt.fields import Phase
 from phasewatt.operators import Cost, Operator, Pass, costs
+from phasewatt.stall_words import Word
 
 NUMBER = 11
 SENTENCE = (
@@ -41,7 +43,8 @@ RULE = (
 _WANTED = from_command(
     "hardware counters of prefill and decode (Nsight Compute, with the permission to count)", "counters MODEL"
 )
-_MEMORY, _EXECUTION, _SYNC, _BUSY, *_ = stalls.WORDS
+_MEMORY, _EXECUTION = Word.MEMORY_DEPENDENCY, Word.EXECUTION_DEPENDENCY
+_SYNC, _BUSY = Word.SYNCHRONISATION, Word.PIPE_BUSY
 
 
 class _Both(NamedTuple):
@@ -62,7 +65,7 @@ class _Part(NamedTuple):
 def judge(families: Sequence[Family]) -> Judged:
     """From the counters of one model."""
     (family,) = families
-    workloads = [_Both(*each) for each in counted(family)]
+    workloads = [_Both(*each) for each in stalls.workloads(family)]
     if not workloads:
         reasons = {p.reason for s in family.trials for p in s.trial.counters if p.reason}
         unknown = tuple(unmeasured(part.says) for part in _PARTS)
@@ -91,7 +94,7 @@ _WORST_FIRST = (Verdict.DOES_NOT_HOLD, Verdict.NOT_ENOUGH_DATA, Verdict.HOLDS)
 
 def _pipe_busy(says: str, both: _Both) -> Check | None:
     """Held to both: the level, and that it fell."""
-    before, after = (stalls.together(each.profile.operators) for each in both)
+    before, after = (each.shares_of_all() for each in both)
     if before is None or after is None:
         return None
     level = below(says, after[_BUSY], BUSY)
@@ -102,11 +105,11 @@ def _pipe_busy(says: str, both: _Both) -> Check | None:
     return level
 
 
-def _largest(word: str, operator: Operator) -> Callable[[str, _Both], Check | None]:
+def _largest(word: Word, operator: Operator) -> Callable[[str, _Both], Check | None]:
     """That a reason is the largest of an operator's stalls in decode."""
 
     def check(says: str, both: _Both) -> Check | None:
-        found = shares(both.decode.of(operator))
+        found = both.decode.shares(operator)
         if found is None:
             return None
         rest = max(share for other, share in found.items() if other != word)
@@ -118,21 +121,21 @@ def _largest(word: str, operator: Operator) -> Callable[[str, _Both], Check | No
 
 
 def _norms(says: str, both: _Both) -> Check | None:
-    before, after = (shares(each.of(Operator.NORM)) for each in both)
+    before, after = (each.shares(Operator.NORM) for each in both)
     if before is None or after is None or before[_SYNC].low <= 0:
         return None
     return above(says, after[_SYNC].over(before[_SYNC]), 1.0, "×")
 
 
 def _l2(says: str, both: _Both) -> Check | None:
-    before, after = (percent(each.of(Operator.ATTN_CORE), stalls.L2_HIT) for each in both)
+    before, after = (percent(each.of(Operator.ATTN_CORE), L2_HITS) for each in both)
     if before is None or after is None or before.low <= 0:
         return None
     return below(says, after.over(before), 1.0, "×")
 
 
 def _dram(says: str, both: _Both) -> Check | None:
-    found = [used for each in both.decode.profile.operators if (used := percent(each, stalls.DRAM)) is not None]
+    found = [used for each in both.decode.profile.operators if (used := percent(each, DRAM_BUSY)) is not None]
     return above(says, max(found), USED) if found else None
 
 
@@ -174,8 +177,8 @@ _PARTS = (
         _largest(_EXECUTION, Operator.FFN_DOWN),
     ),
     _Part("norms: synchronisation's share, decode over prefill (study: 27.7 over 11.0)", _STALLS, _norms),
-    _Part("attention core: L2 hit rate, decode over prefill", stalls.L2_HIT, _l2),
-    _Part("decode: DRAM throughput of the busiest operator, of its peak (study: up to 76 %)", stalls.DRAM, _dram),
+    _Part("attention core: L2 hit rate, decode over prefill", L2_HITS, _l2),
+    _Part("decode: DRAM throughput of the busiest operator, of its peak (study: up to 76 %)", DRAM_BUSY, _dram),
     _Part("FFN's analytic intensity in prefill (study: about 95)", "lengths", _intense),
     _Part("FFN's analytic intensity in decode (study: about 8)", "lengths", _lean),
 )
@@ -198,7 +201,7 @@ def _picture(both: _Both) -> Picture | None:
     shown = (Operator.QKV_PROJ, Operator.ATTN_CORE, Operator.O_PROJ, Operator.FFN_UP, Operator.FFN_DOWN, Operator.NORM)
     found: list[tuple[Operator, Bounds]] = []
     for operator in shown:
-        mine = shares(both.decode.of(operator))
+        mine = both.decode.shares(operator)
         if mine is not None:
             found.append((operator, mine[_MEMORY].times(100)))
     bars = tuple(Bar(operator.value, *share) for operator, share in found)

@@ -1,13 +1,8 @@
-"""Hardware counters of one phase in the study's words: stall reasons, hit rates, throughputs, by operator. Pure.
-
-The study's words are those of an older profiler. Source of what they are today: the table "Metric Comparison" in
-NVIDIA's Nsight Compute CLI documentation (nvprof transition guide), compute capability 7.0 and later.
-"""
+"""Hardware counters of both phases in the study's words, with what a counter may be off: by operator. Pure."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from collector.findings.bounds import Bounds
@@ -16,27 +11,10 @@ from collector.stored import StoredTrial
 from phasewatt.fields import Phase
 from phasewatt.operators import Operator
 from phasewatt.profiles import CounterProfile, OperatorCounters
+from phasewatt.stall_words import Word, stall_shares
 
-WORDS: Mapping[str, tuple[str, ...]] = {
-    "memory dependency": ("long_scoreboard",),
-    "execution dependency": ("wait", "short_scoreboard"),
-    "synchronisation": ("barrier", "membar"),
-    "pipe busy": ("math_pipe_throttle", "mio_throttle", "gmma"),  # gmma: the tensor pipe of warp groups, since 9.0
-    "memory throttle": ("drain", "lg_throttle"),
-    "constant memory dependency": ("imc_miss",),
-    "instruction fetch": ("no_instruction", "branch_resolve"),
-    "not selected": ("not_selected",),
-    "texture": ("tex_throttle",),
-    "other": ("sleeping", "dispatch_stall", "misc"),
-}
-_NEEDED = frozenset(
-    {"long_scoreboard", "wait", "barrier", "math_pipe_throttle"}
-)  # one of each word: without it, no share
-_STALL = re.compile(r"issue_stalled_([a-z_]+?)_(?:per_issue_active|per_warp_active|warp_active|issue_active)\b")
-_NO_STALL = frozenset({"selected"})
-L2_HIT = "lts__t_sector_hit_rate.pct"
-DRAM = "dram__throughput.avg.pct_of_peak_sustained_elapsed"
 COUNTER_HALF_WIDTH = 0.05  # relative. A counter is of one replay of each kernel, and shows no spread of its own
+Shares = Mapping[Word, Bounds]
 
 
 class Counted(NamedTuple):
@@ -49,13 +27,29 @@ class Counted(NamedTuple):
         """Those of one operator; None: no kernel of it was counted."""
         return next((each for each in self.profile.operators if each.operator == operator.value), None)
 
+    def shares(self, operator: Operator) -> Shares | None:
+        """The part of each word in an operator's stalls; None: they were not all counted."""
+        found = self.of(operator)
+        shares = {} if found is None else stall_shares(self.profile, found).by_word
+        return {word: wide(share) for word, share in shares.items()} or None
+
+    def shares_of_all(self) -> Shares | None:
+        """The same of all operators, weighted by their time."""
+        every = [(each.time_ns, stall_shares(self.profile, each).by_word) for each in self.profile.operators]
+        known = [(time_ns, shares) for time_ns, shares in every if shares and time_ns]
+        whole = sum(time_ns for time_ns, _ in known)
+        if not whole:
+            return None
+        return {word: wide(sum(time_ns * shares[word] for time_ns, shares in known) / whole) for word in Word}
+
     def why_not(self, metric: str) -> str:
-        """Why a metric has no value."""
+        """Why a metric, or all stall reasons, have no value."""
         named = [reason for name, reason in self.profile.missing.items() if metric in name]
-        return named[0] if named else self.profile.reason or "it was not counted"
+        stalled = (stall_shares(self.profile, each).reason for each in self.profile.operators)
+        return next(iter(named), None) or self.profile.reason or next(filter(None, stalled), "it was not counted")
 
 
-def counted(family: Family) -> list[tuple[Counted, Counted]]:
+def workloads(family: Family) -> list[tuple[Counted, Counted]]:
     """Prefill and decode of each workload that was counted in both, batch 1."""
     found = []
     for stored in family.trials:
@@ -65,37 +59,15 @@ def counted(family: Family) -> list[tuple[Counted, Counted]]:
     return found
 
 
-def shares(counters: OperatorCounters | None) -> Mapping[str, Bounds] | None:
-    """The part of each of the study's words in all stalls of an operator; None: reasons are missing."""
-    reasons = {} if counters is None else _reasons(counters.values)
-    whole = sum(reasons.values())
-    if not reasons.keys() >= _NEEDED or whole <= 0:
-        return None
-    return {word: _wide(sum(reasons.get(each, 0.0) for each in mine) / whole) for word, mine in WORDS.items()}
-
-
-def together(several: Iterable[OperatorCounters]) -> Mapping[str, Bounds] | None:
-    """The same over all operators, weighted by their time."""
-    every = [(each.time_ns, found) for each in several if (found := shares(each)) is not None]
-    whole = sum(time for time, _ in every)
-    if not whole:
-        return None
-    return {word: _wide(sum(time * found[word].value for time, found in every) / whole) for word in WORDS}
-
-
 def percent(counters: OperatorCounters | None, metric: str) -> Bounds | None:
     """A metric in percent, as a share."""
     value = None if counters is None else counters.values.get(metric)
-    return None if value is None else _wide(value / 100)
+    return None if value is None else wide(value / 100)
 
 
-def _wide(value: float) -> Bounds:
+def wide(value: float) -> Bounds:
+    """A counted value with what it may be off."""
     return Bounds(value, value * (1 - COUNTER_HALF_WIDTH), value * (1 + COUNTER_HALF_WIDTH))
-
-
-def _reasons(values: Mapping[str, float]) -> dict[str, float]:
-    found = {match[1]: value for name, value in values.items() if (match := _STALL.search(name))}
-    return {reason: value for reason, value in found.items() if reason not in _NO_STALL}
 
 
 def _is_alone(stored: StoredTrial) -> bool:

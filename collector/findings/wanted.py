@@ -28,4 +28,4 @@ DECODES = from_suite(
     "paper",
     "prompt_tokens 512 to 32700, phases decode",
 )
-CEILINGS = from_suite("the ceilings of this machine", "ceilings", "matmul and read, in the dtype of the trials")
+CEILINGS = from_suite("the ceilings of this machine", "ceilings", "matmul and read; paper has those of its dtype")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.findings import bounds, stalls
+from collector.findings import bounds
 from collector.findings.bounds import Bounds, above, below, between, exact, within
 from collector.findings.checks import Verdict, together
 from collector.findings.device_time import timed, without_device_time
@@ -14,7 +14,6 @@ from collector.findings.families import families
 from collector.findings.regression import standardised
 from phasewatt.fields import Phase
 from phasewatt.metrics import Readings
-from phasewatt.profiles import OperatorCounters
 from tests.fixtures import study
 from tests.fixtures.study import Laws, paper
 
@@ -119,15 +118,3 @@ def test_ceilings_of_a_cpu_count_with_as_many_threads():
     assert families(paper())[0].machine.source == "measured ceilings"
     sheet = [*paper()[:-1], study.ceilings(Laws(), sheet=True)]
     assert families(sheet)[0].machine.source == "the data sheet"
-
-
-def test_stall_shares_are_of_all_reasons_but_the_issuing_warp():
-    name = "smsp__average_warps_issue_stalled_{}_per_issue_active.ratio".format
-    cycles = {"long_scoreboard": 4, "wait": 2, "barrier": 1, "math_pipe_throttle": 1, "lg_throttle": 2, "selected": 1}
-    counters = OperatorCounters(
-        operator="ffn_up", kernels=1, time_ns=10, values={name(reason): value for reason, value in cycles.items()}
-    )
-    shares = stalls.shares(counters)
-    assert {word: shares[word].value for word in ("memory dependency", "execution dependency", "memory throttle")} == {
-        "memory dependency": 0.4, "execution dependency": 0.2, "memory throttle": 0.2,
-    }  # fmt: skip
