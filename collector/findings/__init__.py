@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from collector.conditions import printable
 from collector.findings import (
     claim01_phase_bounds,
     claim02_dominant_phase,
@@ -104,7 +105,7 @@ def _answer(claim: Claim, device: str, judged: Sequence[tuple[str, Judged]], sho
         others=tuple(
             Other(group=other, verdict=each.verdict, figure=each.figure) for other, each in others[:_MOST_OTHERS]
         ),
-        remarks=(*first.remarks, *_disagreeing(first, others)),
+        remarks=(*first.remarks, *_weakened(first), *_disagreeing(first, others)),
     )
     return Answer(finding, first.picture)
 
@@ -121,6 +122,21 @@ def _rank(judged: Judged) -> tuple[bool, bool, int]:
     """Decided ones first, those with most parts measured."""
     unknown = sum(check.value is None for check in judged.checks)
     return judged.verdict is Verdict.NOT_ENOUGH_DATA, judged.figure is None, unknown
+
+
+def _weakened(judged: Judged) -> Iterator[str]:
+    """What a reader must know of the trials that it rests on."""
+    mine = [stored.trial for stored in judged.trials]
+    unsettled = sum(any(not run.steady for run in trial.runs) for trial in mine)
+    if unsettled:
+        yield f"{unsettled} of its {len(mine)} trials have windows that never settled"
+    marked = [mark for trial in mine for mark in dict.fromkeys(trial.conditions.marks)]
+    if marked:
+        trials = sum(bool(trial.conditions.marks) for trial in mine)
+        yield f"{trials} of its {len(mine)} trials are marked, such as: {printable(marked[0])}"
+    throttled = sum(bool(trial.conditions.throttled) for trial in mine)
+    if throttled:
+        yield f"{throttled} of its {len(mine)} trials ran while something held the processor back"
 
 
 def _disagreeing(first: Judged, others: Sequence[tuple[str, Judged]]) -> Iterator[str]:

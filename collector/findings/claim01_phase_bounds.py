@@ -46,7 +46,7 @@ def judge(families: Sequence[Family]) -> Judged:
     decodes = timed(family, Phase.DECODE)
     missing = [] if prefills else [PREFILLS]
     missing += [] if decodes else [DECODES]
-    missing += [] if family.machine else [f"in {family.dtype}, {CEILINGS}"]
+    missing += [] if family.machine else [f"in {family.dtype}{_threads(family)}, {CEILINGS}"]
     why = without_device_time(family)
     return Judged(
         checks=tuple(_checks(family, family.machine, prefills, decodes)),
@@ -57,6 +57,12 @@ def judge(families: Sequence[Family]) -> Judged:
         remarks=() if why is None or (prefills and decodes) else (why,),
         picture=_picture(family, prefills, decodes),
     )
+
+
+def _threads(family: Family) -> str:
+    """What a CPU's ceilings must share beside the dtype."""
+    threads = family.trials[0].trial.conditions.threads
+    return f" with threads = {threads}" if family.accelerator == "cpu" and threads else ""
 
 
 def intensity(family: Family, phase: Phase, each: Timed) -> float:

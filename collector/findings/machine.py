@@ -55,9 +55,10 @@ def _same_machine(trial: Trial, other: Trial) -> bool:
 
 
 def _same_processor(ceiling: Ceiling, trial: Trial) -> bool:
-    """Of a CPU, with as many threads."""
+    """Of a CPU, with as many threads where both tell."""
     how = trial.conditions
-    return ceiling.processor == how.accelerator and (ceiling.threads is None or ceiling.threads == how.threads)
+    alike = None in (ceiling.threads, how.threads) or ceiling.threads == how.threads
+    return ceiling.processor == how.accelerator and (alike or how.accelerator != "cpu")
 
 
 def _measured(ceilings: Sequence[Ceiling]) -> Bounds | None:

@@ -14,8 +14,9 @@ from collector.findings.families import families
 from collector.findings.regression import standardised
 from phasewatt.fields import Phase
 from phasewatt.metrics import Readings
-from tests.fixtures import study
-from tests.fixtures.study import Laws, paper
+from tests.fixtures import study, trials
+from tests.fixtures.records import changed
+from tests.fixtures.study import Laws, how, paper
 
 POSITIVE = st.floats(min_value=1e-3, max_value=1e3)
 
@@ -113,8 +114,16 @@ def test_device_time_is_taken_and_host_time_refused():
 
 
 def test_ceilings_of_a_cpu_count_with_as_many_threads():
-    under = {"accelerator": "cpu", "processor": "Example CPU"}
-    assert families(paper(threads=2, **under))[0].machine is None  # those constructed are of a GPU
+    under = how(accelerator="cpu", processor="Example CPU", threads=2)
+    on_cpu = paper(accelerator="cpu", processor="Example CPU", threads=2)[:-1]
+    measured = study.ceilings(Laws(), under=under).trial
+    for threads, known in ((2, True), (1, False), (None, True)):
+        ceilings = tuple(changed(each, processor="cpu", threads=threads) for each in measured.ceilings)
+        (family,) = families([*on_cpu, trials.stored(changed(measured, ceilings=ceilings))])
+        assert (family.machine is not None) is known
+
+
+def test_ceilings_are_measured_ones_or_else_the_data_sheet():
     assert families(paper())[0].machine.source == "measured ceilings"
     sheet = [*paper()[:-1], study.ceilings(Laws(), sheet=True)]
     assert families(sheet)[0].machine.source == "the data sheet"

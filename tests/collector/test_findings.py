@@ -289,3 +289,23 @@ def test_more_than_a_whole_ceiling_decides_nothing():
     impossible = shares["share of the read bandwidth that the median decode step reaches"]
     assert impossible.low > 1 and impossible.verdict.value == OPEN
     assert any("share of the read bandwidth" in each for each in finding.missing)
+
+
+def test_what_weakens_the_trials_is_told():
+    def weak(stored: StoredTrial) -> StoredTrial:
+        runs = tuple(changed(run, steady=False) for run in stored.trial.runs)
+        return trials.stored(changed(stored.trial, runs=runs))
+
+    marked = paper(marks=("not alone: 1.3 cores busy",), throttled=("SwPowerCap",))
+    (finding,) = of(1, [*map(weak, marked[:-1]), marked[-1]])
+    assert "12 of its 12 trials have windows that never settled" in finding.remarks
+    assert "12 of its 12 trials are marked, such as: not alone: 1.3 cores busy" in finding.remarks
+    assert "12 of its 12 trials ran while something held the processor back" in finding.remarks
+
+
+def test_why_nothing_was_counted_is_told():
+    (counted,) = study.counted({}, {})
+    profiles = tuple(changed(each, reason="not permitted: RmProfilingAdminOnly") for each in counted.trial.counters)
+    refused = changed(counted.trial, counters=profiles, outcome=Outcome.FAILED, reason="not permitted")
+    said = remarks([trials.stored(refused)])
+    assert "server: no hardware counters: not permitted: RmProfilingAdminOnly" in said
