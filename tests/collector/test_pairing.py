@@ -6,6 +6,7 @@ import pytest
 from collector.pairing import Across, Refused, pair
 from collector.stored import StoredTrial
 from phasewatt.fields import Outcome
+from phasewatt.profiles import Ceiling
 from phasewatt.work import Work
 from tests.fixtures.trials import SHAPE, conditions, failed, measured, stored, work
 
@@ -34,6 +35,16 @@ def test_same_work_under_two_settings_is_paired_and_labelled_by_what_differs() -
 def test_trials_of_the_same_work_and_group_are_merged() -> None:
     pairing = pair([measured(seed=1).stored, measured(seed=2).stored, one_thread()])
     assert sorted(len(trials) for trials in pairing.works[0].members.values()) == [1, 2]
+
+
+def test_what_measured_ceilings_is_passed_over() -> None:
+    """It did no work, and comes with every campaign: no reason is given for each of them."""
+    ceiling = Ceiling(work="copy", unit="byte/s", shape=(9,), dtype="float32", values=(1.0,))
+    made = measured("alpha").stored
+    beside = made._replace(
+        record_id="ceilings", trial=msgspec.structs.replace(made.trial, work=None, runs=(), ceilings=(ceiling,))
+    )
+    assert pair([made, beside, measured("beta").stored]) == pair([made, measured("beta").stored])
 
 
 def test_a_record_that_came_twice_counts_once() -> None:
