@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from collector.compare import title
-from collector.conditions import GroupKey, group_of, in_order, labels, printable
+from collector.conditions import GroupKey, group_of, in_order, labels, natural, printable
 from collector.machine_ceilings import peaks_for, with_ceilings
 from collector.stored import StoredTrial
 from phasewatt import identity
@@ -61,7 +61,7 @@ def rooflines(trials: Sequence[StoredTrial], measured: Iterable[StoredTrial] | N
     newest = _newest([stored for stored in done if stored.trial.profiles], keys)
     made = [_roofline(stored, named[keys[stored.record_id]], ceilings) for stored in newest]
     return Rooflines(
-        trials=tuple(sorted(made, key=lambda each: (each.reference, each.group, each.work))),
+        trials=tuple(sorted(made, key=lambda each: (each.reference, natural(each.group), natural(each.work)))),
         without=tuple(_without([stored for stored in done if not stored.trial.profiles])),
     )
 

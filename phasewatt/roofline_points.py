@@ -18,6 +18,7 @@ from phasewatt.profiled_work import Demand, Demands, demands
 from phasewatt.profiles import OperatorProfile, OperatorTime
 from phasewatt.records import Trial
 
+TRUNCATED = "truncated"  # in the reason of a profile that lacks kernels
 UNATTRIBUTED = 0.03  # share of the kernels' time from which on a reader is told
 _OFF = 0.05  # share by which kernels may outlast the unprofiled whole before a reader is told
 _REPLAYED = frozenset({"graph", "compiled"})
@@ -67,11 +68,11 @@ class PhasePoints(Record, frozen=True):
 
 def points_of(trial: Trial, profile: OperatorProfile, peaks: Peaks) -> PhasePoints:
     """Everything that `profile` of `trial` says, against `peaks`."""
-    if not profile.repetitions or not profile.operators or not profile.busy_ns:
+    if not profile.repetitions or not profile.busy_ns:
         return _nothing(profile)
     asked = demands(trial, profile)
     each_s = 1e-9 / profile.repetitions
-    kernels_ns = profile.unattributed_ns + sum(each.device_ns for each in profile.operators)
+    kernels_ns = profile.unattributed_ns + sum(each.device_ns for each in profile.operators) or profile.busy_ns
     made = _Maker(asked, peaks, profile, kernels_ns * each_s, _is_replayed(trial, profile))
     gaps, gaps_of = _gaps(trial, profile)
     unattributed = profile.unattributed_ns / kernels_ns
@@ -156,7 +157,8 @@ class _Maker:
     def _kept(self, demand: Demand) -> Demand:
         """No FLOPs and bytes beside times that lack kernels: their rates would be too high."""
         lack = self._profile.reason
-        return demand if lack is None else Demand(None, None, f"the profile lacks kernels: {lack}")
+        truncated = lack is not None and TRUNCATED in lack
+        return Demand(None, None, f"the profile lacks kernels: {lack}") if truncated else demand
 
     def _point(
         self, name: str, group: Group | None, device_s: float, launches: float, demand: Demand, verdict: Verdict
@@ -228,7 +230,7 @@ def _is_replayed(trial: Trial, profile: OperatorProfile) -> bool:
 
 def _remarks(trial: Trial, profile: OperatorProfile, unattributed: float) -> Iterator[str]:
     if profile.reason is not None:
-        yield f"incomplete: {profile.reason}"
+        yield profile.reason
     if unattributed > UNATTRIBUTED:
         longest = ", ".join(each.name for each in profile.unattributed[:3])
         yield f"{unattributed:.1%} of the kernels' time belongs to no operator" + (f": {longest}" if longest else "")

@@ -109,10 +109,20 @@ def test_an_empty_profile_gives_its_reason():
 def test_a_truncated_profile_has_shares_and_no_rates():
     seen = changed(profile(DONE, Phase.PREFILL), reason="truncated: 1,000,000 events")
     found = points(Phase.PREFILL, seen=seen)
-    assert found.remarks == ("incomplete: truncated: 1,000,000 events",) and found.shares["ffn"] > 0
+    assert found.remarks == ("truncated: 1,000,000 events",) and found.shares["ffn"] > 0
     for point in (found.whole, *found.operators):
         assert point.flop_per_s is point.mfu is point.bound is None
         assert point.reason == "the profile lacks kernels: truncated: 1,000,000 events"
+
+
+def test_kernels_of_no_operator_leave_the_phase_its_bound():
+    """As where a compiler made each of several operators at once."""
+    seen = profile(LARGE, Phase.PREFILL)
+    fused = changed(seen, operators=(), unattributed_ns=seen.busy_ns, reason="compiled: of several operators at once")
+    found = points(Phase.PREFILL, LARGE, seen=fused)
+    assert found.operators == () and found.unattributed == 1 and found.shares["ffn"] == 0
+    assert found.whole.bound is Bound.COMPUTE and found.whole.mfu
+    assert found.remarks[0] == "compiled: of several operators at once"
 
 
 def test_an_operator_that_the_architecture_does_not_have_gets_no_figure():
