@@ -67,7 +67,7 @@ def transferred(trials: Sequence[StoredTrial], asked: Asked) -> tuple[Transferre
     """From each family with fits and ceilings to each device that has ceilings and no trial of that model."""
     ceilings = sorted(with_ceilings(trials), key=lambda stored: stored.trial.started_unix_s)
     known = families(trials)
-    found = []
+    found: list[Transferred] = []
     for family in known:
         for stored in ceilings:
             if not any(_did(other, stored, family) for other in known):

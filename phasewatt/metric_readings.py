@@ -26,6 +26,7 @@ class Context(NamedTuple):
 
     scope: Scope | None = None  # which power figures count; None: no power metric is asked for
     ceilings: Ceilings | None = None
+    no_ceilings: str | None = None  # why there are none
 
 
 class Readings(NamedTuple):
@@ -283,7 +284,7 @@ def utilisation(phase: Phase, of_memory: bool) -> Callable[[Trial, Context], Rea
         if run is None or trial.work is None:
             return Readings((), f"{phase.value} was not run")
         if context.ceilings is None:
-            return Readings((), "this device's ceilings have not been measured")
+            return Readings((), context.no_ceilings or "this device's ceilings have not been measured")
         if of_memory:
             moved, reason = _moved_bytes(trial.work, run)
             if moved is None:

@@ -39,6 +39,7 @@ class Metric(NamedTuple):
     otel: str | None = None  # name in OpenTelemetry's semantic conventions for generative AI
     scoped: bool = False  # one reading a power scope
     detail: bool = False  # explains other metrics; a table that must be short leaves it out
+    of_ceilings: bool = False  # a share of what the machine was measured to do
     asked: bool = False  # there only where a user asks for it; elsewhere no table misses it
 
     def of(self, trial: Trial, context: Context | None = None) -> Readings:
@@ -140,10 +141,10 @@ _ROWS = (
     Metric("accelerator_memory_peak", "B", "peak allocated by the engine", _LOWER, by.accelerator_memory),
     Metric("decode_token_bytes", "B/token", f"{_BYTES} of the decode steps / decoded tokens, batch included", _NEITHER,
            by.token_bytes, _DEC),
-    Metric("prefill_mfu", "1", _MFU, _HIGHER, by.utilisation(_PRE, False), _PRE),
-    Metric("decode_mfu", "1", _MFU, _HIGHER, by.utilisation(_DEC, False), _DEC),
-    Metric("prefill_mbu", "1", _MBU, _HIGHER, by.utilisation(_PRE, True), _PRE),
-    Metric("decode_mbu", "1", _MBU, _HIGHER, by.utilisation(_DEC, True), _DEC),
+    Metric("prefill_mfu", "1", _MFU, _HIGHER, by.utilisation(_PRE, False), _PRE, of_ceilings=True),
+    Metric("decode_mfu", "1", _MFU, _HIGHER, by.utilisation(_DEC, False), _DEC, of_ceilings=True),
+    Metric("prefill_mbu", "1", _MBU, _HIGHER, by.utilisation(_PRE, True), _PRE, of_ceilings=True),
+    Metric("decode_mbu", "1", _MBU, _HIGHER, by.utilisation(_DEC, True), _DEC, of_ceilings=True),
     Metric("prefill_sm_utilisation", "1", _SM, _NEITHER, by.gpm(_PRE, "sm_util"), _PRE, detail=True),
     Metric("prefill_tensor_utilisation", "1", _TENSOR, _NEITHER, by.gpm(_PRE, "tensor_util"), _PRE, detail=True),
     Metric("prefill_dram_utilisation", "1", _DRAM, _NEITHER, by.gpm(_PRE, "dram_bw_util"), _PRE, detail=True),

@@ -10,7 +10,6 @@ from collector.by_condition import ByCondition
 from collector.commands.selection import Selection, price_of, selected, selected_by
 from collector.commands.selection import add_arguments as add_selection
 from collector.rooflines import Rooflines
-from collector.store import TrialQuery
 from collector.whole_file import draft_of
 from phasewatt.errors import ConfigInvalid
 
@@ -56,12 +55,12 @@ def _html(selection: Selection) -> str:
 
 
 def _profiled(selection: Selection) -> Rooflines:
-    """Those trials of the comparison that have operator profiles; ceilings of any suite count."""
+    """Those trials of the comparison that have operator profiles."""
     from collector.rooflines import rooflines
 
     compared = {each for work in selection.comparison.works for ids in work.trials.values() for each in ids}
     chosen = [stored for stored in selection.trials if stored.record_id in compared]
-    return rooflines(chosen, [*selection.trials, *selection.store.trials(TrialQuery())])
+    return rooflines(chosen, selection.trials)
 
 
 def _by_markdown(by: ByCondition) -> str:

@@ -195,6 +195,16 @@ def test_the_report_command_takes_ceilings_of_any_suite(tmp_path, capsys):
     assert "Where the time goes" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+def test_comparisons_have_mfu_and_mbu_where_ceilings_were_measured():
+    pair = [trials.measured(name, under=trials.conditions(**CUDA)).stored for name in ("alpha", "beta")]
+    (done,) = compare([*pair, measured_ceilings("alpha")]).works
+    (row,) = [row for row in done.rows if row.metric == "decode_mbu"]
+    assert row.cells[0].value and row.cells[1].value is None
+    assert row.cells[1].reason.startswith("the ceilings of beta were not measured")
+    (neither,) = compare(pair).works
+    assert "decode_mbu" in {absent.metric for absent in neither.not_available}
+
+
 def test_hostile_names_are_shown_and_not_obeyed():
     seen = profile(DONE, Phase.PREFILL)
     evil = OperatorTime(operator=HOSTILE, device_ns=10**9, launches=3)
