@@ -216,11 +216,15 @@ def _gaps(trial: Trial, profile: OperatorProfile) -> tuple[float | None, str]:
 
 
 def _unprofiled_s(trial: Trial, profile: OperatorProfile) -> float | None:
+    """Host time of as much as was profiled; of a decode, so many of its steps from the same depth."""
     run = trial.run_of(profile.phase)
-    if run is None or (run.kv_start, run.kv_end) != (profile.kv_start, profile.kv_end):
+    if run is None or run.kv_start != profile.kv_start:
+        return None
+    share = (profile.kv_end - profile.kv_start) / (run.kv_end - run.kv_start)
+    if profile.phase is not Phase.DECODE and share != 1:
         return None
     durations_s = [span.duration_s for span in run.spans()]
-    return statistics.median(durations_s) if durations_s else None
+    return share * statistics.median(durations_s) if durations_s else None
 
 
 def _is_replayed(trial: Trial, profile: OperatorProfile) -> bool:

@@ -94,7 +94,7 @@ def _dots(axes: Axes, placed: Sequence[_Placed], phase: Phase) -> None:
             axes.plot(
                 [each.x for each in chosen], [each.y for each in chosen], marker=_MARKERS[phase], linestyle="none",
                 color=colour, markersize=9 if whole else 4.5, markerfacecolor="none" if whole else colour,
-                markeredgewidth=1.4, label=f"{phase.value}, all together" if whole else phase.value,
+                markeredgewidth=1.4, zorder=3, label=f"{phase.value}, all together" if whole else phase.value,
             )  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def _labels(axes: Axes, placed: Sequence[_Placed]) -> None:
         axes.text(
             x + (-0.03 if mirrored else 0.03), height, ", ".join(names[:_NAMED]) + more, transform=axes.transAxes,
             fontsize=SMALL_PT - 1, va="center", ha="right" if mirrored else "left",
-            bbox={"facecolor": COLOURS["--card"], "edgecolor": "none", "pad": 0.3}, **ink("--ink"),
+            bbox={"facecolor": COLOURS["--card"], "edgecolor": "none", "pad": 0.3}, zorder=2.4, **ink("--ink"),
         )  # fmt: skip
 
 

@@ -69,6 +69,13 @@ def test_gaps_are_of_the_unprofiled_time_where_the_phase_was_timed():
     assert beside.gaps > 0.9 and beside.gaps_of == "host time without the profiler"
 
 
+def test_fewer_profiled_steps_are_held_against_as_many_timed_ones():
+    whole, half = points(Phase.DECODE, runs=True), points(Phase.DECODE, runs=True, steps=8)
+    assert half.gaps == pytest.approx(whole.gaps, abs=0.01) and half.gaps_of == whole.gaps_of
+    shorter = changed(profile(DONE, Phase.PREFILL), kv_end=256)
+    assert "under the profiler" in points(Phase.PREFILL, runs=True, seen=shorter).gaps_of
+
+
 def test_kernels_slower_than_the_unprofiled_phase_are_told():
     slow = points(Phase.PREFILL, runs=True, slowed={"ffn_up": 1e4})
     assert slow.gaps == 0 and any("longer than the phase without it" in remark for remark in slow.remarks)
