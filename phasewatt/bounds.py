@@ -72,5 +72,5 @@ def _by_roof(demand: Demand, device_s: float, peaks: Peaks) -> Verdict:
     if share < NEAR:
         return Verdict(Bound.NEITHER, f"{told}, less than {NEAR:.0%}")
     if share > _ABOVE:
-        told += "; above it, as where a cache holds part of the bytes or kernels are fused"
+        told += "; above it: a cache holds part of the bytes, kernels are fused, or the ceiling is of a busier moment"
     return Verdict(bound, told)
