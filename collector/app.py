@@ -41,6 +41,7 @@ COMMANDS = {
     "compare": Command("collector.commands.compare", "compare trials of the same work", json=True),
     "findings": Command("collector.commands.findings", "say which claims of the study hold here, and why", json=True),
     "predict": Command("collector.commands.predict", "say what a workload that was never run would take", json=True),
+    "roofline": Command("collector.commands.roofline", "show where the time of each phase goes, and why", json=True),
     "sweeps": Command("collector.commands.sweeps", "show sweeps over batch sizes, and where each is best", json=True),
     "counters": Command("collector.commands.counters", "show what the hardware did in each operator", json=True),
     "course": Command("collector.commands.course", "show how a sustained trial went over time", json=True),

@@ -11,11 +11,13 @@ import msgspec
 from collector import stats
 from collector.comparison import Cell, Row, Unavailable, UnlikeScopes, Verdict
 from collector.conditions import printable, unsteady
+from collector.machine_ceilings import peaks_for
 from collector.metering import gain_of
 from collector.pairing import Group, PairedWork
+from collector.stored import StoredTrial
 from phasewatt import distribution
 from phasewatt.fields import Phase, Scope
-from phasewatt.metrics import DISTRIBUTIONS, METRICS, Better, Context, Metric
+from phasewatt.metrics import DISTRIBUTIONS, METRICS, Better, Ceilings, Context, Metric
 from phasewatt.records import PhaseEnergy, Trial
 
 _NOT_DONE = "this group did not do this work"
@@ -47,18 +49,21 @@ class _Found(NamedTuple):
 
 
 def rows_of(
-    work: PairedWork, groups: Sequence[Group], unlike: Sequence[UnlikeScopes] = ()
+    work: PairedWork,
+    groups: Sequence[Group],
+    unlike: Sequence[UnlikeScopes] = (),
+    measured: Sequence[StoredTrial] = (),
 ) -> tuple[list[Row], list[Unavailable]]:
     """Rows of `work`, the first group being the baseline; and the metrics that no group has, with the reasons.
 
     Where nothing was metered at all, a single row says why there is no energy. `unlike` adds rows for the scopes that
-    are to be compared though they differ.
+    are to be compared though they differ; `measured` are trials that measured ceilings.
     """
     rows: list[Row] = []
     absent: list[Unavailable] = []
     pairs = {each.group: each.compared for each in unlike if each.compared}
     for asked in _asked(work, pairs.values()):
-        found = [_on_its_scope(asked, work, group, index, pairs) for index, group in enumerate(groups)]
+        found = [_on_its_scope(asked, work, group, index, pairs, measured) for index, group in enumerate(groups)]
         if any(each.summary for each in found):
             rows.append(_row(asked, groups, found))
         elif asked.beside is None:
@@ -86,14 +91,19 @@ def _asked(work: PairedWork, pairs: Iterable[tuple[Scope, Scope]]) -> Iterator[_
 
 
 def _on_its_scope(
-    asked: _Asked, work: PairedWork, group: Group, index: int, pairs: Mapping[str, tuple[Scope, Scope]]
+    asked: _Asked,
+    work: PairedWork,
+    group: Group,
+    index: int,
+    pairs: Mapping[str, tuple[Scope, Scope]],
+    measured: Sequence[StoredTrial],
 ) -> _Found:
     """What a group says of a metric on the scope that is its own in this row."""
     if asked.beside is None or index == 0:
-        return _found(asked.metric, asked.scope, work, group)
+        return _found(asked.metric, asked.scope, work, group, measured)
     if pairs.get(group.label) != (asked.scope, asked.beside):
         return _Found(None, _OTHER_SCOPES)
-    return _found(asked.metric, asked.beside, work, group)
+    return _found(asked.metric, asked.beside, work, group, measured)
 
 
 def _trials_of(work: PairedWork, group: Group) -> list[Trial]:
@@ -117,9 +127,11 @@ def _no_energy(trials: Sequence[Trial]) -> str:
     return printable("; ".join(dict.fromkeys([*whole, *refused]))) or "no power sensor"
 
 
-def _found(metric: Metric, scope: Scope | None, work: PairedWork, group: Group) -> _Found:
+def _found(
+    metric: Metric, scope: Scope | None, work: PairedWork, group: Group, measured: Sequence[StoredTrial]
+) -> _Found:
     trials = _trials_of(work, group)
-    readings = [metric.of(trial, Context(scope=scope)) for trial in trials]
+    readings = [metric.of(trial, _context(metric, scope, trial, measured)) for trial in trials]
     told = [each for each in readings if each.values]
     reasons = [printable(each.reason or "no value") for each in readings if not each.values]
     if not told:
@@ -137,6 +149,17 @@ def _found(metric: Metric, scope: Scope | None, work: PairedWork, group: Group) 
         note=_note(metric, trials, reasons),
         doubts=_doubts(metric, of_phase, energies),
     )
+
+
+def _context(metric: Metric, scope: Scope | None, trial: Trial, measured: Sequence[StoredTrial]) -> Context:
+    """With the ceilings of the trial's machine, where the metric is a share of them."""
+    if not metric.of_ceilings:
+        return Context(scope=scope)
+    peaks = peaks_for(trial, measured)
+    matmul, read = peaks.matmul.value, peaks.read.value
+    if matmul is None or read is None:
+        return Context(scope, None, peaks.matmul.reason or peaks.read.reason)
+    return Context(scope, Ceilings(matmul, read))
 
 
 def _sensor(group: Group, energy: PhaseEnergy) -> _Sensor:

@@ -9,6 +9,7 @@ from collector.cells import rows_of
 from collector.comparison import ComparedGroup, ComparedWork, Comparison, Condition
 from collector.conditions import observed, printable
 from collector.headline import heading, headline
+from collector.machine_ceilings import with_ceilings
 from collector.metering import metering_of
 from collector.pairing import Across, Group, PairedWork, Pairing, pair
 from collector.stored import StoredTrial
@@ -38,7 +39,8 @@ def compare(
     pairing = pair(trials, across)
     base = _baseline(pairing, baseline) if pairing.groups else None
     groups = tuple(sorted(pairing.groups, key=lambda group: group is not base))
-    works = tuple(_compared(work, groups, across, unlike_scopes) for work in pairing.works)
+    measured = with_ceilings(trials)
+    works = tuple(_compared(work, groups, across, unlike_scopes, measured) for work in pairing.works)
     conditions = _conditions(pairing, groups)
     return Comparison(
         heading=heading(pairing, across),
@@ -80,9 +82,11 @@ def _baseline(pairing: Pairing, wanted: str | None) -> Group:
     raise ConfigInvalid(f"--baseline: expected one of {listed}; {wanted!r} names {'several' if meant else 'none'}")
 
 
-def _compared(work: PairedWork, groups: Sequence[Group], across: Across | None, nearest: bool) -> ComparedWork:
+def _compared(
+    work: PairedWork, groups: Sequence[Group], across: Across | None, nearest: bool, measured: Sequence[StoredTrial]
+) -> ComparedWork:
     unlike = scopes.unlike(work, groups, nearest)
-    rows, absent = rows_of(work, groups, unlike)
+    rows, absent = rows_of(work, groups, unlike, measured)
     trials = [stored.trial for members in work.members.values() for stored in members]
     took_part = [group for group in groups if group.key in work.members]
     return ComparedWork(

@@ -38,8 +38,11 @@ class Curve(NamedTuple):
 
     def at(self, terms: Sequence[float]) -> float:
         """The value that the curve gives."""
-        line = self.constant + math.fsum(slope * term for slope, term in zip(self.slopes, terms, strict=True))
-        return line if self.floor is None else max(self.floor, line)
+        return self.line(terms) if self.floor is None else max(self.floor, self.line(terms))
+
+    def line(self, terms: Sequence[float]) -> float:
+        """What it would give without its floor."""
+        return self.constant + math.fsum(slope * term for slope, term in zip(self.slopes, terms, strict=True))
 
 
 class Fit(NamedTuple):

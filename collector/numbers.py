@@ -8,7 +8,7 @@ from typing import NamedTuple
 from collector.comparison import Cell
 
 _PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
-_PREFIXED = frozenset({"s", "J", "J/token", "W", "B", "B/token", "Hz"})
+_PREFIXED = frozenset({"s", "J", "J/token", "W", "B", "B/token", "Hz", "FLOP", "FLOP/s", "B/s"})
 _DIGITS = 3
 MISSING = "—"
 

@@ -75,7 +75,7 @@ def pair(trials: Sequence[StoredTrial], across: Across | None = None) -> Pairing
 
     A shipped reference takes part where a stored trial did the same work; references to other work are passed over.
     """
-    once = _once(trials)
+    once = [stored for stored in _once(trials) if not stored.trial.ceilings]  # of a machine, and of no work
     placed = [place for stored in once if (place := _place(stored, across)) is not None]
     works = [work for work in _works(placed) if len(work.members) > 1 and _has_stored(work)]
     lonely = _lonely(placed, {work.work_id for work in works}, across)

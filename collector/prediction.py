@@ -19,7 +19,8 @@ from phasewatt.fields import Outcome, Phase, Record, Scope
 from phasewatt.records import PhaseEnergy, PhaseRun, Trial
 from phasewatt.work import Architecture
 
-_MINE = (Phase.PREFILL, Phase.DECODE)
+PHASES = (Phase.PREFILL, Phase.DECODE)
+NO_ENERGY = "no trial here has energy"
 
 
 class Asked(NamedTuple):
@@ -65,49 +66,75 @@ class Forecast(Record, frozen=True):
     remarks: tuple[str, ...]  # where it extrapolates, and what weakens it
 
 
-class _Family(NamedTuple):
+class Family(NamedTuple):
     """Trials that one set of fits is made of."""
 
-    key: GroupKey
+    label: str
+    reference: bool
     shape: Architecture
+    trials: tuple[Trial, ...]
+
+
+class PhaseFits(NamedTuple):
+    """What one family's trials are fitted to: times, and energies on one scope."""
+
+    times: Mapping[Phase, Fits]
+    joules: Mapping[Phase, Fits]
+    scope: Scope | None  # None: no trial has energy
 
 
 def forecasts(trials: Iterable[StoredTrial], asked: Asked) -> tuple[Forecast, ...]:
     """A forecast of each device, set of conditions and model that has a trial that went well."""
-    families: defaultdict[_Family, list[Trial]] = defaultdict(list)
+    return tuple(_forecast(family, asked) for family in families(trials))
+
+
+def families(trials: Iterable[StoredTrial]) -> list[Family]:
+    """The trials that went well, by device, set of conditions and model."""
+    members: defaultdict[tuple[GroupKey, Architecture], list[Trial]] = defaultdict(list)
     for stored in trials:
         if stored.trial.outcome is Outcome.OK and stored.trial.work is not None:
             shape = stored.trial.work.task.architecture
-            families[_Family(group_of(stored, across=True), shape)].append(stored.trial)
-    keys = in_order({family.key for family in families})
+            members[group_of(stored, across=True), shape].append(stored.trial)
+    keys = in_order({key for key, _ in members})
     named = labels(keys)
-    ordered = sorted(families, key=lambda family: (keys.index(family.key), family.shape.name))
-    return tuple(_forecast(named[family.key], family.shape, families[family], asked) for family in ordered)
+    ordered = sorted(members, key=lambda each: (keys.index(each[0]), each[1].name))
+    return [Family(named[key], key.reference, shape, tuple(members[key, shape])) for key, shape in ordered]
 
 
-def _forecast(label: str, shape: Architecture, trials: Sequence[Trial], asked: Asked) -> Forecast:
-    times = {phase: _Fits(_points(trials, phase, _seconds)) for phase in _MINE}
-    scope = _scope(trials)
-    joules = {phase: _Fits(_points(trials, phase, lambda trial, run: _joules(trial, run, scope))) for phase in _MINE}
-    steps = asked.output_tokens - 1
-    fits = [
-        *(_shown(f"{phase.value} time", "s", phase, times[phase]) for phase in _MINE),
-        *(_shown(f"{phase.value} energy", "J", phase, joules[phase]) for phase in _MINE),
-    ]
-    return Forecast(
-        group=label,
-        model=printable(shape.name),
-        trials=len(trials),
-        ttft_s=_sum(times, asked, 0),
-        duration_s=_sum(times, asked, steps),
-        energy_j=_sum(joules, asked, steps) if scope else Estimate(None, reason="no trial here has energy"),
+def fitted(family: Family) -> PhaseFits:
+    """The fits of a family, as far as its lengths allow."""
+    scope = _scope(family.trials)
+    return PhaseFits(
+        times={phase: Fits(_points(family.trials, phase, _seconds)) for phase in PHASES},
+        joules={
+            phase: Fits(_points(family.trials, phase, lambda trial, run: _joules(trial, run, scope)))
+            for phase in PHASES
+        },
         scope=scope,
-        fits=tuple(each for each in fits if each is not None),
-        remarks=tuple(_remarks(trials, times, asked, shape)),
     )
 
 
-class _Fits:
+def _forecast(family: Family, asked: Asked) -> Forecast:
+    made = fitted(family)
+    steps = asked.output_tokens - 1
+    fits = [
+        *(_shown(f"{phase.value} time", "s", phase, made.times[phase]) for phase in PHASES),
+        *(_shown(f"{phase.value} energy", "J", phase, made.joules[phase]) for phase in PHASES),
+    ]
+    return Forecast(
+        group=family.label,
+        model=printable(family.shape.name),
+        trials=len(family.trials),
+        ttft_s=_sum(made.times, asked, 0),
+        duration_s=_sum(made.times, asked, steps),
+        energy_j=_sum(made.joules, asked, steps) if made.scope else Estimate(None, reason=NO_ENERGY),
+        scope=made.scope,
+        fits=tuple(each for each in fits if each is not None),
+        remarks=tuple(_remarks(family.trials, made.times, asked, family.shape)),
+    )
+
+
+class Fits:
     """The fit of one phase, or the reason for none."""
 
     def __init__(self, points: Sequence[Point]) -> None:
@@ -116,21 +143,22 @@ class _Fits:
 
     @property
     def reason(self) -> str:
+        """Why there is no fit."""
         return f"needs {LEAST_LENGTHS} lengths, measured here: {', '.join(map(str, self.lengths)) or 'none'}"
 
 
-def _sum(fits: Mapping[Phase, _Fits], asked: Asked, steps: int) -> Estimate:
+def _sum(fits: Mapping[Phase, Fits], asked: Asked, steps: int) -> Estimate:
     """A prefill and `steps` decode steps; their errors are taken to go the same way."""
     prefill, decode = fits[Phase.PREFILL], fits[Phase.DECODE]
     if prefill.fit is None:
         return Estimate(None, reason=f"prefill: {prefill.reason}")
     if steps and decode.fit is None:
         return Estimate(None, reason=f"decode: {decode.reason}")
-    value = prefill.fit.curve.at(_prefill_terms(asked.batch, asked.prompt_tokens))
+    value = prefill.fit.curve.at(prefill_terms(asked.batch, asked.prompt_tokens))
     half_width = value * prefill.fit.half_width
     if steps and decode.fit is not None:
         depths = range(asked.prompt_tokens, asked.prompt_tokens + steps)
-        decoded = sum(decode.fit.curve.at(_decode_terms(asked.batch, depth)) for depth in depths)
+        decoded = sum(decode.fit.curve.at(decode_terms(asked.batch, depth)) for depth in depths)
         value, half_width = value + decoded, half_width + decoded * decode.fit.half_width
     return Estimate(value, max(0.0, value - half_width), value + half_width)
 
@@ -146,18 +174,20 @@ def _points(trials: Iterable[Trial], phase: Phase, value: Callable[[Trial, Phase
             continue
         batch = trial.work.task.batch
         if phase is Phase.PREFILL:
-            found.append(Point(_prefill_terms(batch, run.kv_end), measured, run.kv_end))
+            found.append(Point(prefill_terms(batch, run.kv_end), measured, run.kv_end))
         else:
             middle = (run.kv_start + run.kv_end - 1) / 2 + run.deeper
-            found.append(Point(_decode_terms(batch, middle), measured / (run.kv_end - run.kv_start), run.kv_start))
+            found.append(Point(decode_terms(batch, middle), measured / (run.kv_end - run.kv_start), run.kv_start))
     return found
 
 
-def _prefill_terms(batch: int, tokens: int) -> tuple[float, ...]:
+def prefill_terms(batch: int, tokens: int) -> tuple[float, ...]:
+    """What the time of a prefill is fitted over."""
     return (batch * tokens, batch * tokens**2)
 
 
-def _decode_terms(batch: int, depth: float) -> tuple[float, ...]:
+def decode_terms(batch: int, depth: float) -> tuple[float, ...]:
+    """What the time of a decode step is fitted over."""
     return (batch, batch * depth)
 
 
@@ -180,12 +210,12 @@ def _scope(trials: Iterable[Trial]) -> Scope | None:
     known = Counter(
         scope
         for trial in trials
-        for scope in {each.scope for each in trial.energy if each.energy_j is not None and each.phase in _MINE}
+        for scope in {each.scope for each in trial.energy if each.energy_j is not None and each.phase in PHASES}
     )
     return max(NEAREST, key=lambda scope: known[scope]) if any(known[scope] for scope in NEAREST) else None
 
 
-def _shown(subject: str, unit: str, phase: Phase, made: _Fits) -> Fitted | None:
+def _shown(subject: str, unit: str, phase: Phase, made: Fits) -> Fitted | None:
     if made.fit is None:
         return None
     return Fitted(
@@ -210,13 +240,13 @@ def _formula(made: Fit, terms: Sequence[str]) -> str:
     return line if curve.floor is None else f"max({curve.floor:.3g}, {line})"
 
 
-def _remarks(trials: Sequence[Trial], times: Mapping[Phase, _Fits], asked: Asked, shape: Architecture) -> Iterable[str]:
+def _remarks(trials: Sequence[Trial], times: Mapping[Phase, Fits], asked: Asked, shape: Architecture) -> Iterable[str]:
     deepest = asked.prompt_tokens + max(0, asked.output_tokens - 2)
     wanted = {
-        Phase.PREFILL: [_prefill_terms(asked.batch, asked.prompt_tokens)],
-        Phase.DECODE: [_decode_terms(asked.batch, depth) for depth in {asked.prompt_tokens, deepest}],
+        Phase.PREFILL: [prefill_terms(asked.batch, asked.prompt_tokens)],
+        Phase.DECODE: [decode_terms(asked.batch, depth) for depth in {asked.prompt_tokens, deepest}],
     }
-    for phase in _MINE:
+    for phase in PHASES:
         made = times[phase]
         steps = phase is Phase.PREFILL or asked.output_tokens > 1
         if made.fit is not None and steps and not all(made.fit.reaches(terms) for terms in wanted[phase]):
@@ -224,7 +254,7 @@ def _remarks(trials: Sequence[Trial], times: Mapping[Phase, _Fits], asked: Asked
             yield f"{phase.value} is extrapolated: measured with {measured}, batches {_batches(trials)}"
     if deepest + 1 > shape.max_position:
         yield f"{deepest + 1} tokens are more than the {shape.max_position} positions of {printable(shape.name)}"
-    unsettled = sum(not run.steady for trial in trials for run in trial.runs if run.phase in _MINE)
+    unsettled = sum(not run.steady for trial in trials for run in trial.runs if run.phase in PHASES)
     if unsettled:
         yield f"{unsettled} of the windows that it rests on never settled"
 

@@ -21,6 +21,7 @@ PURE = (
     "collector.fitting",
     "collector.prediction",
     "collector.counted",
+    *("collector.held_out", "collector.transfer", "collector.machine_ceilings", "collector.rooflines"),
     *("collector.drift", "collector.drift_words", "collector.schedules", "collector.job_spec"),
 )
 DAEMON = (

@@ -15,17 +15,34 @@ from collector.stored import StoredTrial
 from phasewatt.errors import ConfigInvalid
 
 if TYPE_CHECKING:
+    from collector.held_out import HeldOut
     from collector.prediction import Estimate, Forecast
+    from collector.transfer import Transferred
 
 _HEADERS = ("GROUP", "MODEL", "TTFT", "DURATION", "ENERGY", "SCOPE", "TRIALS")
 _FIT_HEADERS = ("FIT", "OF", "LEFT-OUT ERROR", "95 %", "R2", "LENGTHS", "FORMULA")
+_CHECK_HEADERS = (
+    "GROUP",
+    "MODEL",
+    "OF",
+    "TRIALS",
+    "MEDIAN",
+    "WORST",
+    "GOAL",
+    "WITHIN",
+    "ERROR WHERE LEFT OUT, BY LENGTH",
+)
+_TRANSFER_HEADERS = ("DEVICE", "MODEL", "TTFT", "DURATION", "FROM", "TIMES AS FAST")
 _NOTHING = "no trial here went well; run `phasewatt-agent run input-sweep`, or take --reference"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The workload, and whose trials are asked."""
-    parser.add_argument("--prompt-tokens", type=_positive, required=True, metavar="N", help="tokens in, a sequence")
-    parser.add_argument("--output-tokens", type=_positive, required=True, metavar="N", help="tokens out, a sequence")
+    parser.add_argument("--prompt-tokens", type=_positive, metavar="N", help="tokens in, a sequence")
+    parser.add_argument("--output-tokens", type=_positive, metavar="N", help="tokens out, a sequence")
+    parser.add_argument(
+        "--check", action="store_true", help="instead: how far predictions are off at lengths that they were not shown"
+    )
     parser.add_argument("--batch", type=_positive, default=1, metavar="N", help="sequences at a time (default: 1)")
     for name in ("device", "suite", "model", "engine"):
         parser.add_argument(f"--{name}", help=f"from trials of this {name} only")
@@ -33,22 +50,79 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the forecasts.
+    """Print the forecasts, or how far off they are at lengths that were left out.
 
     Raises:
-        ConfigInvalid: no trial to predict from.
+        ConfigInvalid: no trial to predict from, or no workload.
     """
+    if args.check:
+        return _check(args)
     from collector.prediction import Asked, forecasts
+    from collector.transfer import transferred
 
+    if args.prompt_tokens is None or args.output_tokens is None:
+        raise ConfigInvalid("predict: expected --prompt-tokens and --output-tokens, or --check")
     asked = Asked(args.prompt_tokens, args.output_tokens, args.batch)
-    found = forecasts(_trials(args), asked)
+    trials = _trials(args)
+    found = forecasts(trials, asked)
+    if not found:
+        raise ConfigInvalid(_NOTHING)
+    estimates = transferred([*trials, *_ceilings(args)], asked)
+    if args.json:
+        _print({"schema": "predict/0", **asked._asdict(), "forecasts": found, "transferred": estimates})
+    else:
+        _show(found)
+        _show_transferred(estimates)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from collector.held_out import held_out
+
+    found = held_out(_trials(args))
     if not found:
         raise ConfigInvalid(_NOTHING)
     if args.json:
-        _print({"schema": "predict/0", **asked._asdict(), "forecasts": found})
-    else:
-        _show(found)
+        _print({"schema": "predict-check/0", "fits": found})
+        return 0
+    table.show(_CHECK_HEADERS, map(_check_cells, found), _NOTHING)
     return 0
+
+
+def _check_cells(row: HeldOut) -> tuple[object, ...]:
+    each = ", ".join(f"{length}: {error:+.1%}" for length, error in row.errors.items())
+    verdict = None if row.within is None else "yes" if row.within else "no"
+    worst, middle = (None if share is None else f"{share:.1%}" for share in (row.worst, row.middle))
+    return (
+        row.group,
+        row.model,
+        row.subject,
+        row.trials,
+        middle,
+        worst,
+        f"{row.goal:.0%}",
+        verdict,
+        each or row.reason,
+    )
+
+
+def _show_transferred(found: Iterable[Transferred]) -> None:
+    """Apart from the forecasts, so that nobody takes one for the other."""
+    rows = list(found)
+    if not rows:
+        return
+    print(
+        "\nESTIMATES, of devices with ceilings and no trial of the model: from another device, by the ratio of ceilings"
+    )
+    table.show(_TRANSFER_HEADERS, map(_transfer_cells, rows), "")
+    for reason in dict.fromkeys(f"{row.device}: no estimate: {row.ttft_s.reason}" for row in rows if row.ttft_s.reason):
+        print(reason)
+    print(f"Their intervals are wide because {rows[0].why}. Energy: {rows[0].energy_j.reason}.")
+
+
+def _transfer_cells(row: Transferred) -> tuple[object, ...]:
+    ratios = ", ".join(f"{name} {ratio:.3g}x" for name, ratio in row.ratios.items())
+    return row.device, row.model, _worded(row.ttft_s, "s"), _worded(row.duration_s, "s"), row.source, ratios
 
 
 def _print(answer: dict[str, Any]) -> None:
@@ -63,6 +137,16 @@ def _trials(args: argparse.Namespace) -> list[StoredTrial]:
         return reference.load().matching(query)
     with contextlib.closing(open_store(args.db)) as store:
         return store.trials(query)
+
+
+def _ceilings(args: argparse.Namespace) -> list[StoredTrial]:
+    """Trials that measured ceilings, of every device: they have no model and no engine that could be asked for."""
+    from collector.machine_ceilings import with_ceilings
+
+    if args.reference:
+        return with_ceilings(reference.load().trials)
+    with contextlib.closing(open_store(args.db)) as store:
+        return with_ceilings(store.trials(TrialQuery()))
 
 
 def _show(found: Iterable[Forecast]) -> None:

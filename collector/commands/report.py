@@ -9,6 +9,7 @@ from pathlib import Path
 from collector.by_condition import ByCondition
 from collector.commands.selection import Selection, price_of, selected, selected_by
 from collector.commands.selection import add_arguments as add_selection
+from collector.rooflines import Rooflines
 from collector.whole_file import draft_of
 from phasewatt.errors import ConfigInvalid
 
@@ -42,14 +43,24 @@ def run(args: argparse.Namespace) -> int:
 def _markdown(selection: Selection) -> str:
     from collector.report import markdown
 
-    return markdown.render(selection.comparison)
+    return markdown.render(selection.comparison, _profiled(selection))
 
 
 def _html(selection: Selection) -> str:
-    from collector.report import evidence, html
+    from collector.report import evidence, html, roofline_page
 
     evidences = list(evidence.gather(selection.comparison, selection.trials, selection.traces))
-    return html.render(selection.comparison, evidences, time.time())
+    profiled = roofline_page.shown(_profiled(selection))
+    return html.render(selection.comparison, evidences, time.time(), profiled)
+
+
+def _profiled(selection: Selection) -> Rooflines:
+    """Those trials of the comparison that have operator profiles."""
+    from collector.rooflines import rooflines
+
+    compared = {each for work in selection.comparison.works for ids in work.trials.values() for each in ids}
+    chosen = [stored for stored in selection.trials if stored.record_id in compared]
+    return rooflines(chosen, selection.trials)
 
 
 def _by_markdown(by: ByCondition) -> str:

@@ -11,6 +11,7 @@ from collector import reference
 from collector.bills import Price
 from collector.by_condition import By, ByCondition
 from collector.comparison import Comparison
+from collector.machine_ceilings import with_ceilings
 from collector.pairing import Across
 from collector.reference import Reference
 from collector.store import Store, TrialQuery, open_store
@@ -117,7 +118,8 @@ def selected(args: argparse.Namespace) -> Iterator[Selection]:
         stored = _wanted(store.trials(TrialQuery(suite=args.suite)), args.device)
         if not stored:
             raise ConfigInvalid(_no_trials(store, args))
-        trials = (*stored, *_wanted(shipped.trials, args.device))
+        ceilings = with_ceilings(store.trials(TrialQuery())) if args.suite else []  # they are of a suite of their own
+        trials = (*stored, *ceilings, *_wanted(shipped.trials, args.device))
         across = Across(args.across) if args.across else None
         comparison = compare(trials, args.baseline, across, args.unlike_scopes)
         if not comparison.works:

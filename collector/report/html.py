@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from collector import numbers
 from collector.comparison import Cell, Comparison, Row
 from collector.conditions import printable
-from collector.report import layout, metering, timelines, words
+from collector.report import layout, metering, roofline_words, timelines, words
 from collector.report.bars import bars
 from collector.report.evidence import Evidence
 from collector.report.repetitions import repetitions
@@ -23,6 +23,9 @@ from collector.scopes import NEAREST, scopes_told
 from phasewatt import __version__, distribution
 from phasewatt.fields import Scope
 from phasewatt.metrics import METRICS
+
+if TYPE_CHECKING:
+    from collector.report.roofline_page import Shown
 
 HERE = Path(__file__).parent
 _LATENCIES = ("prefill_latency", "decode_step_latency", "e2e_latency")
@@ -49,8 +52,13 @@ class Tail(NamedTuple):
     percentiles: dict[str, str]
 
 
-def render(comparison: Comparison, evidences: Sequence[Evidence], written_unix_s: float) -> str:
-    """The whole report as one HTML document; everything that came from a board is escaped."""
+def render(
+    comparison: Comparison, evidences: Sequence[Evidence], written_unix_s: float, profiled: Sequence[Shown] = ()
+) -> str:
+    """The whole report as one HTML document; everything that came from a board is escaped.
+
+    `profiled` are trials with operator profiles, for a section of their own.
+    """
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -67,6 +75,9 @@ def render(comparison: Comparison, evidences: Sequence[Evidence], written_unix_s
         not_drawn=max(0, len(evidences) - _MOST_TIMELINES),
         repetitions=list(_repetitions(comparison, evidences)),
         tails=list(_tails(comparison)),
+        trials=profiled,
+        headers=roofline_words.HEADERS,
+        absent=(),
         metering=metering,
         bands=timelines.BANDS.values(),
         words=words,

@@ -6,24 +6,29 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from collector.comparison import ComparedWork, Comparison
-from collector.report import metering, words
+from collector.report import metering, roofline_words, words
 from collector.report.layout import Shown, WorkTable, table_of
+from collector.rooflines import Rooflines, TrialRoofline
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!$&])")
 
 
-def render(comparison: Comparison) -> str:
-    """The whole comparison as one Markdown document."""
-    return "\n".join(_lines(comparison)).strip() + "\n"
+def render(comparison: Comparison, profiled: Rooflines | None = None) -> str:
+    """The whole comparison as one Markdown document; `profiled` trials get a section of their own."""
+    return "\n".join(_lines(comparison, profiled)).strip() + "\n"
 
 
-def _lines(comparison: Comparison) -> Iterator[str]:
+def _lines(comparison: Comparison, profiled: Rooflines | None) -> Iterator[str]:
     yield f"# {plain(comparison.heading)}\n"
     yield from (f"- {plain(headline.sentence)}" for headline in comparison.headline)
     yield from (f"- Mind: {plain(mark)}" for mark in words.marks(comparison))
     for work in comparison.works:
         yield from _work(table_of(work), [group.label for group in comparison.groups])
         yield from _metering(work)
+    if profiled is not None and profiled.trials:
+        yield "\n## Where the time goes\n"
+        for each in profiled.trials:
+            yield from _operators(each)
     if comparison.works:
         yield from _conditions(comparison)
     if comparison.refused:
@@ -56,6 +61,17 @@ def _metering(work: ComparedWork) -> Iterator[str]:
     if work.metering:
         yield "\n### What the energy rests on\n"
         yield from table_lines(metering.HEADERS, map(metering.line, work.metering))
+
+
+def _operators(each: TrialRoofline) -> Iterator[str]:
+    yield f"\n### {plain(each.title)}\n"
+    yield plain(roofline_words.ceilings(each.peaks))
+    for table in roofline_words.tables(each):
+        yield f"\n{plain(table.title)}{plain(f': {table.summary}') if table.summary else ''}\n"
+        if table.rows:
+            yield from table_lines(roofline_words.HEADERS, table.rows)
+            yield ""
+        yield from (f"- {plain(note)}" for note in table.notes)
 
 
 def cell_text(cell: Shown) -> str:

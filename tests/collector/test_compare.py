@@ -132,7 +132,9 @@ def test_refused_energy_keeps_the_reason_of_the_verdict() -> None:
 def test_metrics_that_nobody_has_are_listed_apart_with_the_reason() -> None:
     work = compare(two_threads()).works[0]
     absent = {each.metric: each.reasons for each in work.not_available}
-    assert absent["prefill_mfu"] == ("this device's ceilings have not been measured",)
+    assert absent["prefill_mfu"] == (
+        "the ceilings of alpha were not measured: run `phasewatt-agent run ceilings` there",
+    )
     assert absent["decode_rate_device"] == ("no accelerator to profile",)
     assert not absent.keys() & {row.metric for row in work.rows}
 

@@ -1,0 +1,67 @@
+"""Operators and rooflines as one HTML file, and as a section of the report; the same as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from collector.conditions import printable
+from collector.report import roofline_words
+from collector.report.html import HERE, Picture, picture
+from collector.report.operator_bars import Bar, operator_bars
+from collector.report.operator_bars import told as bar_told
+from collector.report.roofline_plot import roofline_plot
+from collector.report.roofline_plot import told as plot_told
+from collector.rooflines import Rooflines, TrialRoofline
+from phasewatt import __version__
+
+
+class Shown(NamedTuple):
+    """One trial as a page holds it."""
+
+    title: str
+    ceilings: str
+    pictures: tuple[Picture, ...]
+    tables: tuple[roofline_words.Table, ...]
+
+
+def shown(found: Rooflines) -> list[Shown]:
+    """Every profiled trial with its pictures and tables."""
+    return [
+        Shown(
+            title=printable(each.title),
+            ceilings=roofline_words.ceilings(each.peaks),
+            pictures=tuple(_pictures(index, each)),
+            tables=tuple(roofline_words.tables(each)),
+        )
+        for index, each in enumerate(found.trials)
+    ]
+
+
+def render(found: Rooflines, written_unix_s: float) -> str:
+    """The page; everything that came from a board is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("roofline.html.j2").render(
+        trials=shown(found),
+        headers=roofline_words.HEADERS,
+        absent=roofline_words.absent(found),
+        version=__version__,
+        written=datetime.fromtimestamp(written_unix_s, timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def _pictures(index: int, each: TrialRoofline) -> Iterator[Picture]:
+    bars = [Bar(points.phase.value, points) for points in each.phases if points.reason is None]
+    stacked = operator_bars(bars)
+    if stacked is not None:
+        caption = f"{'; '.join(map(bar_told, bars))}. What has no name here is in the table."
+        yield picture(stacked, f"operators-{index}", "Shares of the kernels' time", caption)
+    plot = roofline_plot(each)
+    if plot is not None:
+        caption = f"{plot_told(each)}. Operators that multiply no matrices have no place here."
+        yield picture(plot, f"roofline-{index}", "Roofline", caption)
