@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from msgspec.structs import asdict, fields
+from msgspec.structs import asdict
 
+from collector.columns import CellKind, Column, distinct, fields_of
 from collector.metering import check_ratio, gain_of
 from collector.stored import StoredTrial
 from collector.trial_line import TrialLine, trial_line
@@ -17,15 +18,25 @@ from phasewatt.fields import Scope
 from phasewatt.metrics import METRICS, Context, Metric
 from phasewatt.records import Trial
 
-_OF_METRIC = ("metric", "unit", "scope", "median", "minimum", "maximum", "values", "half_width", "missing_because")
 _OF_VALUES = ("p50", "p90", "p95", "p99", "spread")
 _OF_ENERGY = ("gain_uncertainty", "calibrated", "check_ratio", "doubts")
-_OF_TRIAL = tuple(field.name for record in (TrialLine, Conditions) for field in fields(record))
-COLUMNS = tuple(dict.fromkeys((*_OF_TRIAL, *_OF_METRIC, *_OF_VALUES, *_OF_ENERGY)))
+_TYPED = (
+    *fields_of((TrialLine, Conditions)),
+    *(Column(name, CellKind.TEXT) for name in ("metric", "unit", "scope")),
+    *(Column(name, CellKind.REAL) for name in ("median", "minimum", "maximum")),
+    Column("values", CellKind.INTEGER),
+    Column("half_width", CellKind.REAL),
+    Column("missing_because", CellKind.TEXT),
+    *(Column(name, CellKind.REAL) for name in (*_OF_VALUES, "gain_uncertainty")),
+    Column("calibrated", CellKind.TRUTH),
+    Column("check_ratio", CellKind.REAL),
+    Column("doubts", CellKind.TEXT),
+)
+COLUMNS = distinct(_TYPED)
 
 
 def metric_rows(stored: StoredTrial) -> Iterator[dict[str, Any]]:
-    """The rows of one trial, by column; a metric that it does not give has no numbers and the reason."""
+    """The rows of one trial, by name of column; a metric that it does not give has no numbers and the reason."""
     conditions = {name: _cell(value) for name, value in asdict(stored.trial.conditions).items()}
     shared = conditions | asdict(trial_line(stored))
     for metric in METRICS.values():

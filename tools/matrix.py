@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "matrix"
 MINORS = range(10, 14)
-EXTRAS = "nvml,collector,postgres,dev"
+EXTRAS = "nvml,collector,postgres,parquet,dataframe,dev"
 NOT_THE_WHEEL = ("tests/test_house.py", "tests/test_package.py", "tests/deploy")  # about the tree, which is not copied
 # Kill storms, restores, hostile streams and simulated sensors by the thousand: no version of Python changes them.
 ONCE_IS_ENOUGH = (
