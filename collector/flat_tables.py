@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from collector import metric_rows, repetition_rows
+from collector import metric_rows, repetition_rows, trial_rows
 from collector.columns import Column
 from collector.stored import StoredTrial
 
@@ -25,6 +25,7 @@ class FlatTable(NamedTuple):
 
 
 TABLES: Mapping[str, FlatTable] = {
+    "trials": FlatTable(trial_rows.COLUMNS, trial_rows.trial_rows, "a row for each trial"),
     "metrics": FlatTable(metric_rows.COLUMNS, metric_rows.metric_rows, "a row for each trial, metric and power scope"),
     "repetitions": FlatTable(repetition_rows.COLUMNS, repetition_rows.repetition_rows, "a row for each repetition"),
 }
