@@ -12,6 +12,8 @@ DEMO_FLAGS ?=
 WHEELHOUSE_FLAGS ?=
 KILLS ?= 1000
 SEED ?=
+# Accessibility is judged by axe-core (MPL-2.0), whose script this package holds; its Python code and playwright are not used.
+AXE := axe-playwright-python==0.1.8
 HERE := not gpu and not jetson and not nspawn and not arm64 and not images
 CHECKED := phasewatt agent collector deploy benchmarks tools tests setup.py
 
@@ -73,5 +75,6 @@ $(VENV)/.installed: requirements.txt setup.py phasewatt/__init__.py
 		echo "phasewatt: installing the pinned set into $(VENV) with $$python; once, some minutes" && \
 		"$$python" -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps $(AXE)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@

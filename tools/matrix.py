@@ -23,11 +23,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "matrix"
 MINORS = range(10, 14)
-EXTRAS = "nvml,collector,postgres,dev"
+EXTRAS = "nvml,collector,postgres,parquet,dataframe,dev"
 NOT_THE_WHEEL = ("tests/test_house.py", "tests/test_package.py", "tests/deploy")  # about the tree, which is not copied
-# Kill storms, restores, hostile streams and simulated sensors by the thousand: no version of Python changes them.
+# Kill storms, restores, hostile streams, simulated sensors by the thousand, looks at pages: no version changes them.
 ONCE_IS_ENOUGH = (
-    *("tests/faults", "tests/machine", "tests/security", "tests/system/test_restore.py"),
+    *("tests/faults", "tests/machine", "tests/security", "tests/pages", "tests/system/test_restore.py"),
     *("tests/phasewatt/test_energy_coverage.py", "tests/collector/test_hostile.py"),
 )
 BETWEEN = (*ONCE_IS_ENOUGH, "tests/system")  # for a version between the oldest and the newest, which run all programs

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from collector.commands import table
+from collector.commands.selection import trial_named
 from collector.conditions import printable
 from collector.store import Store, TrialQuery, open_store
 from collector.stored import StoredTrial
@@ -89,10 +90,7 @@ def _write(path: Path, title: str, found: TrialCourse) -> None:
 def _chosen(store: Store, args: argparse.Namespace) -> StoredTrial:
     trials = store.trials(TrialQuery(device=args.device, suite=args.suite, outcome=Outcome.OK))
     if args.trial:
-        named = [stored for stored in trials if stored.record_id.startswith(args.trial)]
-        if len(named) != 1:
-            raise ConfigInvalid(f"course: expected the id of one trial, {args.trial!r} names {len(named)}")
-        return named[0]
+        return trial_named(trials, args.trial, "course")
     watched = [stored for stored in trials if stored.trial.course is not None]
     if not watched:
         raise ConfigInvalid("course: no trial was watched over time; run `phasewatt-agent run sustained`")

@@ -127,6 +127,18 @@ def selected(args: argparse.Namespace) -> Iterator[Selection]:
         yield Selection(comparison, trials, store, shipped)
 
 
+def trial_named(trials: Sequence[StoredTrial], beginning: str, option: str) -> StoredTrial:
+    """The trial whose record id begins so; `option` is what messages call the question.
+
+    Raises:
+        ConfigInvalid: there is none, or there are several.
+    """
+    named = [stored for stored in trials if stored.record_id.startswith(beginning)]
+    if len(named) != 1:
+        raise ConfigInvalid(f"{option}: expected the id of one trial, {beginning!r} names {len(named)}")
+    return named[0]
+
+
 def _wanted(trials: Sequence[StoredTrial], devices: Sequence[str] | None) -> list[StoredTrial]:
     return [stored for stored in trials if devices is None or stored.trial.device in devices]
 

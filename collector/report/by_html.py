@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from collector import numbers
 from collector.by_condition import ByCondition, Stratum
 from collector.comparison import Cell, Comparison, Row
 from collector.report import by_tables, words
@@ -31,6 +32,7 @@ def render(by: ByCondition, written_unix_s: float) -> str:
         pictures=[list(_pictures(index, stratum)) for index, stratum in enumerate(by.strata)],
         blocks=[_blocks(len(stratum.values)) for stratum in by.strata],
         words=words,
+        missing=numbers.MISSING,
         method=by.strata[0].comparison.method,
         version=__version__,
         written=datetime.fromtimestamp(written_unix_s, timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),

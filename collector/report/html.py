@@ -12,15 +12,15 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from collector import numbers
-from collector.comparison import Cell, Comparison, Row
+from collector.comparison import Comparison, Row
 from collector.conditions import printable
-from collector.report import layout, metering, roofline_words, timelines, words
+from collector.report import layout, metering, roofline_words, tails, timelines, words
 from collector.report.bars import bars
 from collector.report.evidence import Evidence
 from collector.report.repetitions import repetitions
 from collector.report.svg import inline
 from collector.scopes import NEAREST, scopes_told
-from phasewatt import __version__, distribution
+from phasewatt import __version__
 from phasewatt.fields import Scope
 from phasewatt.metrics import METRICS
 
@@ -41,15 +41,6 @@ class Picture(NamedTuple):
     svg: Markup
     title: str
     caption: str
-
-
-class Tail(NamedTuple):
-    """The percentiles of a distribution on one group."""
-
-    work: str
-    metric: str
-    group: str
-    percentiles: dict[str, str]
 
 
 def render(
@@ -74,13 +65,15 @@ def render(
         no_power=_no_power(evidences),
         not_drawn=max(0, len(evidences) - _MOST_TIMELINES),
         repetitions=list(_repetitions(comparison, evidences)),
-        tails=list(_tails(comparison)),
         trials=profiled,
         headers=roofline_words.HEADERS,
         absent=(),
+        tails=tails,
+        distributions=list(tails.tails(comparison)),
         metering=metering,
         bands=timelines.BANDS.values(),
         words=words,
+        missing=numbers.MISSING,
         version=__version__,
         written=datetime.fromtimestamp(written_unix_s, timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
@@ -117,7 +110,9 @@ def bar_pictures(
             if figure is not None:
                 told = scopes_told(scope, beside)
                 title = words.metric_title(metric) + (f" ({told})" if told else "")
-                direction = "unlike scopes, so neither is better" if beside else "lower is better"
+                direction = (
+                    "unlike scopes, so neither is better" if beside else words.better_way(METRICS[metric].better)
+                )
                 name = f"{prefix}bars-{metric}-{told.replace(' ', '-') or 'all'}"
                 yield picture(figure, name, title, f"{METRICS[metric].formula}; {direction}")
 
@@ -161,21 +156,3 @@ def _by_reason(reasons: Iterable[tuple[str, str]]) -> list[str]:
     for group, reason in reasons:
         groups.setdefault(reason, {})[group] = None
     return [f"{'; '.join(named)}: {reason}" for reason, named in groups.items()]
-
-
-def _tails(comparison: Comparison) -> Iterator[Tail]:
-    for work in comparison.works:
-        for row in work.rows:
-            title = words.metric_title(row.metric)
-            for cell in row.cells:
-                if told := _told(cell, row.unit):
-                    yield Tail(work.title, title, cell.group, told)
-
-
-def _told(cell: Cell, unit: str) -> dict[str, str]:
-    """Every percentile, a dash where there are too few values for it; nothing where there are too few for a tail."""
-    known = cell.percentiles or {}
-    if len(known) < 2:
-        return {}
-    shown = {f"p{percent}": numbers.quantity(known.get(f"p{percent}"), unit) for percent in distribution.LEAST}
-    return shown | {"spread": numbers.quantity(cell.spread, "1")}

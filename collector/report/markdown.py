@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from collector.comparison import ComparedWork, Comparison
-from collector.report import metering, roofline_words, words
+from collector.report import metering, roofline_words, tails, words
 from collector.report.layout import Shown, WorkTable, table_of
 from collector.rooflines import Rooflines, TrialRoofline
 
@@ -25,6 +25,7 @@ def _lines(comparison: Comparison, profiled: Rooflines | None) -> Iterator[str]:
     for work in comparison.works:
         yield from _work(table_of(work), [group.label for group in comparison.groups])
         yield from _metering(work)
+    yield from _distributions(comparison)
     if profiled is not None and profiled.trials:
         yield "\n## Where the time goes\n"
         for each in profiled.trials:
@@ -74,6 +75,14 @@ def _operators(each: TrialRoofline) -> Iterator[str]:
         yield from (f"- {plain(note)}" for note in table.notes)
 
 
+def _distributions(comparison: Comparison) -> Iterator[str]:
+    found = list(tails.tails(comparison))
+    if found:
+        yield f"\n## {tails.TITLE}\n"
+        rows = ([f"{tail.metric}; {tail.group}; {tail.work}", *tail.texts] for tail in found)
+        yield from table_lines((tails.FIRST_HEADER, *tails.HEADERS), rows)
+
+
 def cell_text(cell: Shown) -> str:
     """A cell of a table, with its ratio and marks."""
     verdict = f" {cell.verdict.value}" if cell.verdict else ""
@@ -88,8 +97,8 @@ def marks_text(marks: Sequence[int]) -> str:
 
 def _conditions(comparison: Comparison) -> Iterator[str]:
     yield "\n## Conditions\n"
-    differing = [condition for condition in comparison.conditions if condition.differs]
-    rows = ([condition.name, *(value or "not stated" for value in condition.values)] for condition in differing)
+    shown = [condition for condition in comparison.conditions if condition.differs or condition.observed]
+    rows = ([condition.name, *(value or "not stated" for value in condition.values)] for condition in shown)
     yield from table_lines(("Condition", *(group.label for group in comparison.groups)), rows)
     yield f"\nThe same everywhere: {plain(words.shared_conditions(comparison))}."
 

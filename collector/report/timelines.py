@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from collector.conditions import printable
+from collector.power_points import power_points
 from collector.report.canvas import SMALL_PT, TEXT_PT, WIDTH_IN, ink, legend, plain_axes, series_colour, short
 from collector.report.evidence import Evidence
 from collector.report.svg import COLOURS
-from phasewatt import joule_counter, updates
 from phasewatt.fields import Phase, Reading, Scope
 from phasewatt.records import PhaseRun
 from phasewatt.traces import Channel, Trace
@@ -66,7 +66,7 @@ def _panels(traces: Sequence[Trace], start_ns: int) -> Mapping[Scope, list[_Line
 
 
 def _line(traces: Sequence[Trace], index: int, channel: Channel, start_ns: int) -> _Line:
-    points = list(_points(channel, updates.samples_of(traces, index)))
+    points = list(power_points(traces, index))
     points = points[:: max(1, len(points) // _MOST_POINTS)]
     scope = channel.scope.value if channel.scope else ""
     return _Line(
@@ -75,19 +75,6 @@ def _line(traces: Sequence[Trace], index: int, channel: Channel, start_ns: int) 
         powers_w=[watts for _, watts in points],
         counts=channel.parts_of_total and channel.reading is not Reading.AVERAGE and channel.scope is not Scope.UNKNOWN,
     )
-
-
-def _points(channel: Channel, samples: Sequence[updates.Sample]) -> Iterator[updates.Sample]:
-    """Watts at the middle of what they describe: moved back by the lag and half the averaging that a card tells."""
-    timing = updates.timing(samples, channel)
-    late_ns = timing.lag_ns + timing.averaging_ns // 2
-    if channel.reading is not Reading.COUNTER:
-        for update in updates.updates_of(samples, timing):
-            yield updates.Sample(update.time_ns - late_ns, update.value)
-        return
-    for mean in joule_counter.powers(samples, timing):
-        yield updates.Sample(mean.start_ns, mean.power_w)
-        yield updates.Sample(mean.end_ns, mean.power_w)
 
 
 def _title(scope: Scope, lines: int) -> str:

@@ -46,7 +46,12 @@ def row_title(row: Row) -> str:
 
 def direction(row: Row) -> str:
     """Which way is better, in words; neither between unlike scopes."""
-    return "unlike scopes" if row.beside else _DIRECTIONS[row.better]
+    return "unlike scopes" if row.beside else better_way(row.better)
+
+
+def better_way(better: Better) -> str:
+    """Which way an improvement goes, in words."""
+    return _DIRECTIONS[better]
 
 
 def shared_conditions(comparison: Comparison) -> str:

@@ -154,3 +154,9 @@ def test_every_form_shows_values_and_costs() -> None:
     (table,) = by_tables.tables_of(by, by.strata[0])
     assert [section.title for section in table.table.sections][-1] == "Cost of tokens at 0.3 EUR per kWh"
     assert {Scope.MODULE} == {bill.scope for bill in by.strata[0].bills[0]}
+
+
+def test_pictures_say_which_way_is_better() -> None:
+    page = by_html.render(compare_by(three_modes(), By.POWER_MODE), 0.0)
+    assert "batch x steps / host time; higher is better" in page
+    assert "(latency - TTFT) / (OSL - 1); lower is better" in page

@@ -21,7 +21,7 @@ from tests.fixtures import records, strategies
 def test_any_trial_has_a_row_for_each_metric(trial):
     rows = list(metric_rows(StoredTrial("id", trial)))
     assert {row["metric"] for row in rows} == set(METRICS)
-    assert all(set(row) == set(COLUMNS) for row in rows)
+    assert all(set(row) == {column.name for column in COLUMNS} for row in rows)
     assert all((row["median"] is None) == (row["missing_because"] is not None) for row in rows)
 
 
