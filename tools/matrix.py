@@ -32,6 +32,7 @@ ONCE_IS_ENOUGH = (
 )
 BETWEEN = (*ONCE_IS_ENOUGH, "tests/system")  # for a version between the oldest and the newest, which run all programs
 OF_THE_MODEL = "torch|onnx|gguf"  # what these tests need beside torch, and without torch shows nothing
+WORKERS = 2  # of each Python: tests mostly wait
 MISSING = "not on this machine, not tested"
 ASKS = "import sys; print(*sys.version_info[:2], sep='.')"
 
@@ -143,7 +144,7 @@ def options(version: str, strict: bool) -> list[str]:
     outermost = version in (f"3.{MINORS[0]}", f"3.{MINORS[-1]}")
     ignored = [f"--ignore={path}" for path in (*NOT_THE_WHEEL, *(ONCE_IS_ENOUGH if outermost else BETWEEN))]
     skips = ["--no-skips", f"--may-skip={OF_THE_MODEL}|no recorded lines"] if strict else []
-    return ["-q", "-m", "not gpu and not jetson", *ignored, *skips]
+    return ["-q", "-n", str(WORKERS), "--dist", "loadfile", "-m", "not gpu and not jetson", *ignored, *skips]
 
 
 if __name__ == "__main__":

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from collector.by_condition import ByCondition
 from collector.commands.selection import Selection, price_of, selected, selected_by
 from collector.commands.selection import add_arguments as add_selection
-from collector.rooflines import Rooflines
 from collector.whole_file import draft_of
 from phasewatt.errors import ConfigInvalid
+
+if TYPE_CHECKING:
+    from collector.rooflines import Rooflines
 
 _MARKDOWN = frozenset({".md", ".markdown"})
 _HTML = frozenset({".html", ".htm"})

@@ -6,14 +6,17 @@ import argparse
 import contextlib
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from collector import reference
 from collector.commands import table
-from collector.rooflines import Rooflines, TrialRoofline, rooflines
 from collector.store import TrialQuery, open_store
 from collector.stored import StoredTrial
 from collector.whole_file import draft_of
 from phasewatt.errors import ConfigInvalid
+
+if TYPE_CHECKING:
+    from collector.rooflines import Rooflines, TrialRoofline
 
 _HTML = frozenset({".html", ".htm"})
 _NOTHING = "no trial here has an operator profile; `phasewatt-agent run phases` makes one of each phase"
@@ -52,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _found(args: argparse.Namespace) -> Rooflines:
     """Ceilings are of a device, and not of the suite or model that is asked for."""
+    from collector.rooflines import rooflines  # brings numpy
+
     query = TrialQuery(device=args.device, suite=args.suite, model=args.model, engine=args.engine)
     everywhere = TrialQuery(device=args.device)
     if args.reference:
