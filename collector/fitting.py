@@ -45,14 +45,26 @@ class Curve(NamedTuple):
         return self.constant + math.fsum(slope * term for slope, term in zip(self.slopes, terms, strict=True))
 
 
+class LeftOut(NamedTuple):
+    """How far off a curve is at points that it was not shown: (predicted - measured) / measured."""
+
+    error: float  # the largest
+    interpolated: float | None  # the largest of those that the others enclose; None: all of them are extrapolated
+
+
 class Fit(NamedTuple):
     """A curve with what is known of its error."""
 
     curve: Curve
-    errors: Mapping[int, float]  # by length left out: (predicted - measured) / measured, the largest of its points
+    left_out: dict[int, LeftOut]  # by length
     half_width: float  # relative, of 95 %, from these errors
     r2: float
     ranges: tuple[tuple[float, float], ...]  # of each term, as measured
+
+    @property
+    def errors(self) -> Mapping[int, float]:
+        """By length left out, the largest error of its points, extrapolated or not."""
+        return {length: found.error for length, found in self.left_out.items()}
 
     @property
     def worst_error(self) -> float:
@@ -61,23 +73,53 @@ class Fit(NamedTuple):
 
     def reaches(self, terms: Sequence[float]) -> bool:
         """Whether every term lies within what was measured."""
-        return all(low <= term <= high for term, (low, high) in zip(terms, self.ranges, strict=True))
+        return _enclosed(terms, self.ranges)
 
 
 def fit(points: Sequence[Point]) -> Fit | None:
     """The curve through `points`; None where fewer than `LEAST_LENGTHS` lengths were measured."""
-    lengths = sorted({point.length for point in points})
-    if len(lengths) < LEAST_LENGTHS:
+    lengths = [point.length for point in points]
+    if len(set(lengths)) < LEAST_LENGTHS:
         return None
-    errors = {length: _error_without(length, points) for length in lengths}
+    left = left_out(points, lengths)
     curve = curve_through(points)
+    squares = statistics.fmean(each.error**2 for each in left.values())
     return Fit(
         curve=curve,
-        errors=errors,
-        half_width=student_975(len(errors) - 1) * math.sqrt(statistics.fmean(error**2 for error in errors.values())),
+        left_out=left,
+        half_width=student_975(len(left) - 1) * math.sqrt(squares),
         r2=_r2(curve, points),
-        ranges=tuple((min(term), max(term)) for term in zip(*(point.terms for point in points), strict=True)),
+        ranges=_ranges(points),
     )
+
+
+def left_out(points: Sequence[Point], keys: Sequence[int]) -> dict[int, LeftOut]:
+    """By key: points of it (a length, a batch; one key a point), predicted from all others.
+
+    A point is extrapolated where its key is the smallest or the largest, or a term of it lies beyond the other points.
+    """
+    return {key: _without(key, points, keys) for key in sorted(set(keys))}
+
+
+def _without(key: int, points: Sequence[Point], keys: Sequence[int]) -> LeftOut:
+    paired = list(zip(keys, points, strict=True))
+    shown = [point for other, point in paired if other != key]
+    curve, ranges = curve_through(shown), _ranges(shown)
+    errors = [
+        (curve.at(point.terms) / point.value - 1, _enclosed(point.terms, ranges))
+        for other, point in paired
+        if other == key
+    ]
+    inner = [error for error, enclosed in errors if enclosed and min(keys) < key < max(keys)]
+    return LeftOut(max((error for error, _ in errors), key=abs), max(inner, key=abs, default=None))
+
+
+def _ranges(points: Sequence[Point]) -> tuple[tuple[float, float], ...]:
+    return tuple((min(term), max(term)) for term in zip(*(point.terms for point in points), strict=True))
+
+
+def _enclosed(terms: Sequence[float], ranges: Sequence[tuple[float, float]]) -> bool:
+    return all(low <= term <= high for term, (low, high) in zip(terms, ranges, strict=True))
 
 
 def curve_through(points: Sequence[Point]) -> Curve:
@@ -126,12 +168,6 @@ def _choices(columns: int, most: int) -> list[list[int]]:
     """All sets of at most `most` columns, so that a freedom is left to judge the fit by."""
     sizes = range(1, min(columns, most) + 1)
     return [list(each) for size in sizes for each in itertools.combinations(range(columns), size)]
-
-
-def _error_without(length: int, points: Sequence[Point]) -> float:
-    curve = curve_through([point for point in points if point.length != length])
-    errors = [curve.at(point.terms) / point.value - 1 for point in points if point.length == length]
-    return max(errors, key=abs)
 
 
 def _r2(curve: Curve, points: Sequence[Point]) -> float:

@@ -1,22 +1,31 @@
 """What a workload that was never run would take, from the trials of one device under one set of conditions. Pure.
 
 Prefill is fitted over the tokens of a batch and over the pairs that attention works on, decode steps over the batch and
-over the tokens in its cache; time on the host, and the energy of the power scope that most trials have.
+over the tokens in its cache; time on the host, the device-busy part of it, and the energy of the power scope that most
+trials have.
 """
 
 from __future__ import annotations
 
-import statistics
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from collector.conditions import GroupKey, group_of, in_order, labels, printable
-from collector.fitting import LEAST_LENGTHS, Fit, Point, fit
-from collector.scopes import NEAREST
+from collector.fitting import LEAST_LENGTHS, Fit, fit
+from collector.measured_points import (
+    Sample,
+    decode_terms,
+    device_times,
+    energies,
+    host_times,
+    no_device_time,
+    prefill_terms,
+    usual_scope,
+)
 from collector.stored import StoredTrial
 from phasewatt.fields import Outcome, Phase, Record, Scope
-from phasewatt.records import PhaseEnergy, PhaseRun, Trial
+from phasewatt.records import Trial
 from phasewatt.work import Architecture
 
 PHASES = (Phase.PREFILL, Phase.DECODE)
@@ -60,6 +69,7 @@ class Forecast(Record, frozen=True):
     trials: int
     ttft_s: Estimate
     duration_s: Estimate
+    device_s: Estimate  # of the duration, what the device is busy; the rest is launch overhead
     energy_j: Estimate  # of all sequences of the batch together
     scope: Scope | None
     fits: tuple[Fitted, ...]
@@ -78,7 +88,8 @@ class Family(NamedTuple):
 class PhaseFits(NamedTuple):
     """What one family's trials are fitted to: times, and energies on one scope."""
 
-    times: Mapping[Phase, Fits]
+    times: Mapping[Phase, Fits]  # on the host's clock
+    device: Mapping[Phase, Fits]  # device-busy
     joules: Mapping[Phase, Fits]
     scope: Scope | None  # None: no trial has energy
 
@@ -103,13 +114,11 @@ def families(trials: Iterable[StoredTrial]) -> list[Family]:
 
 def fitted(family: Family) -> PhaseFits:
     """The fits of a family, as far as its lengths allow."""
-    scope = _scope(family.trials)
+    trials, scope = family.trials, usual_scope(family.trials)
     return PhaseFits(
-        times={phase: Fits(_points(family.trials, phase, _seconds)) for phase in PHASES},
-        joules={
-            phase: Fits(_points(family.trials, phase, lambda trial, run: _joules(trial, run, scope)))
-            for phase in PHASES
-        },
+        times={phase: Fits(host_times(trials, phase)) for phase in PHASES},
+        device={phase: Fits(device_times(trials, phase), no_device_time(trials, phase)) for phase in PHASES},
+        joules={phase: Fits(energies(trials, phase, scope), None if scope else NO_ENERGY) for phase in PHASES},
         scope=scope,
     )
 
@@ -119,6 +128,7 @@ def _forecast(family: Family, asked: Asked) -> Forecast:
     steps = asked.output_tokens - 1
     fits = [
         *(_shown(f"{phase.value} time", "s", phase, made.times[phase]) for phase in PHASES),
+        *(_shown(f"{phase.value} device time", "s", phase, made.device[phase]) for phase in PHASES),
         *(_shown(f"{phase.value} energy", "J", phase, made.joules[phase]) for phase in PHASES),
     ]
     return Forecast(
@@ -127,6 +137,7 @@ def _forecast(family: Family, asked: Asked) -> Forecast:
         trials=len(family.trials),
         ttft_s=_sum(made.times, asked, 0),
         duration_s=_sum(made.times, asked, steps),
+        device_s=_sum(made.device, asked, steps),
         energy_j=_sum(made.joules, asked, steps) if made.scope else Estimate(None, reason=NO_ENERGY),
         scope=made.scope,
         fits=tuple(each for each in fits if each is not None),
@@ -137,13 +148,18 @@ def _forecast(family: Family, asked: Asked) -> Forecast:
 class Fits:
     """The fit of one phase, or the reason for none."""
 
-    def __init__(self, points: Sequence[Point]) -> None:
-        self.lengths = tuple(sorted({point.length for point in points}))
-        self.fit: Fit | None = fit(points)
+    def __init__(self, samples: Sequence[Sample], nothing: str | None = None) -> None:
+        """`nothing`: why there are no samples, where there are none."""
+        self.samples = tuple(samples)
+        self.lengths = tuple(sorted({sample.point.length for sample in samples}))
+        self.fit: Fit | None = fit([sample.point for sample in samples])
+        self._nothing = nothing
 
     @property
     def reason(self) -> str:
         """Why there is no fit."""
+        if not self.lengths and self._nothing:
+            return self._nothing
         return f"needs {LEAST_LENGTHS} lengths, measured here: {', '.join(map(str, self.lengths)) or 'none'}"
 
 
@@ -161,58 +177,6 @@ def _sum(fits: Mapping[Phase, Fits], asked: Asked, steps: int) -> Estimate:
         decoded = sum(decode.fit.curve.at(decode_terms(asked.batch, depth)) for depth in depths)
         value, half_width = value + decoded, half_width + decoded * decode.fit.half_width
     return Estimate(value, max(0.0, value - half_width), value + half_width)
-
-
-def _points(trials: Iterable[Trial], phase: Phase, value: Callable[[Trial, PhaseRun], float | None]) -> list[Point]:
-    found = []
-    for trial in trials:
-        run = trial.run_of(phase)
-        if run is None or run.window is None or trial.work is None:
-            continue
-        measured = value(trial, run)
-        if measured is None or measured <= 0:
-            continue
-        batch = trial.work.task.batch
-        if phase is Phase.PREFILL:
-            found.append(Point(prefill_terms(batch, run.kv_end), measured, run.kv_end))
-        else:
-            middle = (run.kv_start + run.kv_end - 1) / 2 + run.deeper
-            found.append(Point(decode_terms(batch, middle), measured / (run.kv_end - run.kv_start), run.kv_start))
-    return found
-
-
-def prefill_terms(batch: int, tokens: int) -> tuple[float, ...]:
-    """What the time of a prefill is fitted over."""
-    return (batch * tokens, batch * tokens**2)
-
-
-def decode_terms(batch: int, depth: float) -> tuple[float, ...]:
-    """What the time of a decode step is fitted over."""
-    return (batch, batch * depth)
-
-
-def _seconds(trial: Trial, run: PhaseRun) -> float:
-    return statistics.median(span.duration_s for span in run.spans())
-
-
-def _joules(trial: Trial, run: PhaseRun, scope: Scope | None) -> float | None:
-    """Gross energy of one repetition."""
-    found = _energy(trial, run.phase, scope)
-    return None if found is None or found.energy_j is None else found.energy_j / max(1, found.repetitions)
-
-
-def _energy(trial: Trial, phase: Phase, scope: Scope | None) -> PhaseEnergy | None:
-    return next((each for each in trial.energy if each.phase is phase and each.scope is scope), None)
-
-
-def _scope(trials: Iterable[Trial]) -> Scope | None:
-    """The scope that most trials have energy on; of equals the one nearest to the processor's module."""
-    known = Counter(
-        scope
-        for trial in trials
-        for scope in {each.scope for each in trial.energy if each.energy_j is not None and each.phase in PHASES}
-    )
-    return max(NEAREST, key=lambda scope: known[scope]) if any(known[scope] for scope in NEAREST) else None
 
 
 def _shown(subject: str, unit: str, phase: Phase, made: Fits) -> Fitted | None:

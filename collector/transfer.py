@@ -15,16 +15,15 @@ from typing import NamedTuple
 from collector.conditions import printable
 from collector.fitting import Fit
 from collector.machine_ceilings import peaks_for, with_ceilings
+from collector.measured_points import decode_terms, prefill_terms
 from collector.prediction import (
     PHASES,
     Asked,
     Estimate,
     Family,
     PhaseFits,
-    decode_terms,
     families,
     fitted,
-    prefill_terms,
 )
 from collector.stored import StoredTrial
 from phasewatt import operators

@@ -21,7 +21,8 @@ PURE = (
     "collector.fitting",
     "collector.prediction",
     "collector.counted",
-    *("collector.held_out", "collector.transfer", "collector.machine_ceilings", "collector.rooflines"),
+    *("collector.measured_points", "collector.held_out", "collector.noise"),
+    *("collector.transfer", "collector.machine_ceilings", "collector.rooflines"),
     *("collector.drift", "collector.drift_words", "collector.schedules", "collector.job_spec"),
 )
 DAEMON = (

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collector.prediction import Estimate, Forecast
     from collector.transfer import Transferred
 
-_HEADERS = ("GROUP", "MODEL", "TTFT", "DURATION", "ENERGY", "SCOPE", "TRIALS")
+_HEADERS = ("GROUP", "MODEL", "TTFT", "DURATION", "DEVICE BUSY", "ENERGY", "SCOPE", "TRIALS")
 _FIT_HEADERS = ("FIT", "OF", "LEFT-OUT ERROR", "95 %", "R2", "LENGTHS", "FORMULA")
 _CHECK_HEADERS = (
     "GROUP",
@@ -28,9 +28,10 @@ _CHECK_HEADERS = (
     "TRIALS",
     "MEDIAN",
     "WORST",
+    "INTERPOLATED",
     "GOAL",
     "WITHIN",
-    "ERROR WHERE LEFT OUT, BY LENGTH",
+    "ERROR WHERE LEFT OUT",
 )
 _TRANSFER_HEADERS = ("DEVICE", "MODEL", "TTFT", "DURATION", "FROM", "TIMES AS FAST")
 _NOTHING = "no trial here went well; run `phasewatt-agent run input-sweep`, or take --reference"
@@ -86,13 +87,21 @@ def _check(args: argparse.Namespace) -> int:
         _print({"schema": "predict-check/0", "fits": found})
         return 0
     table.show(_CHECK_HEADERS, map(_check_cells, found), _NOTHING)
+    print(
+        "\nWORST is of all, INTERPOLATED the worst of those that the others enclose; the goal is judged by the latter."
+    )
+    for row in found:
+        if row.note is not None:
+            print(f"{row.group}: {row.model}: {row.subject} by {row.left_out}: {row.note}")
     return 0
 
 
 def _check_cells(row: HeldOut) -> tuple[object, ...]:
-    each = ", ".join(f"{length}: {error:+.1%}" for length, error in row.errors.items())
+    each = ", ".join(f"{key}: {_error_words(row, key)}" for key in row.errors)
     verdict = None if row.within is None else "yes" if row.within else "no"
-    worst, middle = (None if share is None else f"{share:.1%}" for share in (row.worst, row.middle))
+    worst, inner, middle = (
+        None if share is None else f"{share:.1%}" for share in (row.worst, row.worst_interpolated, row.middle)
+    )
     return (
         row.group,
         row.model,
@@ -100,10 +109,19 @@ def _check_cells(row: HeldOut) -> tuple[object, ...]:
         row.trials,
         middle,
         worst,
+        inner,
         f"{row.goal:.0%}",
         verdict,
-        each or row.reason,
+        f"by {row.left_out}: {each}" if each else row.reason,
     )
+
+
+def _error_words(row: HeldOut, key: str) -> str:
+    """Both, where some trials of a length are enclosed by the others and others of it, further off, are not."""
+    error, inner = row.errors[key], row.interpolated.get(key)
+    if inner is None:
+        return f"{error:+.1%} extrapolated"
+    return f"{inner:+.1%}" if inner == error else f"{inner:+.1%} ({error:+.1%} extrapolated)"
 
 
 def _show_transferred(found: Iterable[Transferred]) -> None:
@@ -187,6 +205,7 @@ def _cells(forecast: Forecast) -> tuple[object, ...]:
         forecast.model,
         _worded(forecast.ttft_s, "s"),
         _worded(forecast.duration_s, "s"),
+        _worded(forecast.device_s, "s"),
         _worded(forecast.energy_j, "J"),
         None if forecast.scope is None or forecast.energy_j.value is None else forecast.scope.value,
         forecast.trials,

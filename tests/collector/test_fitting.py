@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.fitting import LEAST_LENGTHS, Curve, Point, curve_through, fit
+from collector.fitting import LEAST_LENGTHS, Curve, Point, curve_through, fit, left_out
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 
@@ -82,3 +82,12 @@ def test_any_positive_values_give_a_finite_curve(values):
     given_points = [Point((2.0**at, 4.0**at), value, 2**at) for at, value in enumerate(values)]
     made = fit(given_points)
     assert made is not None and 0 <= made.curve.at((3.0, 9.0)) < float("inf") and made.half_width >= 0
+
+
+def test_a_point_that_the_others_do_not_enclose_is_extrapolated():
+    """The ends are, and so is one whose second term lies beyond the others, whatever its length."""
+    line = Curve(1.0, (0.1, 0.01), None)
+    terms = [(1.0, 5.0), (2.0, 1.0), (3.0, 50.0), (4.0, 3.0), (5.0, 9.0), (6.0, 2.0)]
+    found = left_out([Point(each, line.at(each), int(each[0])) for each in terms], [int(each[0]) for each in terms])
+    assert [key for key, each in found.items() if each.interpolated is None] == [1, 2, 3, 6]
+    assert all(each.interpolated == each.error for each in found.values() if each.interpolated is not None)
