@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.fixtures.house import Rule, calls, read, violations, within
+from tests.fixtures.house import Rule, Source, calls, read, violations, within
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("phasewatt", "agent", "collector")
@@ -82,6 +83,12 @@ KEEPS = {
 }
 
 
+@functools.cache
+def ours() -> dict[str, Source]:
+    """The modules of this tree."""
+    return read(ROOT, PACKAGES)
+
+
 def tree(root: Path, files: dict[str, str]) -> Path:
     """A source tree of the given files."""
     for name, text in files.items():
@@ -92,7 +99,7 @@ def tree(root: Path, files: dict[str, str]) -> Path:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_rule_holds(rule):
-    assert violations(rule, read(ROOT, PACKAGES)) == []
+    assert violations(rule, ours()) == []
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
@@ -110,17 +117,17 @@ def test_rule_lets_pass_what_keeps_it(rule, tmp_path):
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_rule_is_about_something(rule):
     """A module that was renamed must not slip out of its rule."""
-    sources = read(ROOT, PACKAGES)
+    sources = ours()
     assert [subject for subject in rule.subjects if not within([subject], sources) and subject not in NOT_YET] == []
 
 
 def test_what_computes_opens_and_prints_nothing():
-    sources = read(ROOT, PACKAGES)
+    sources = ours()
     assert calls(("open", "print", "input"), within(PURE, sources), sources) == []
 
 
 def test_only_entry_points_print():
-    sources = read(ROOT, PACKAGES)
+    sources = ours()
     others = sources.keys() - within(ENTRY_POINTS, sources)
     assert calls(("print", "input"), others, sources) == []
 
@@ -148,7 +155,7 @@ def loaded(root: Path, modules: list[str]) -> list[str]:
 
 
 def test_daemon_loads_neither_torch_nor_numpy_for_real():
-    assert loaded(ROOT, within(DAEMON, read(ROOT, PACKAGES))) == []
+    assert loaded(ROOT, within(DAEMON, ours())) == []
 
 
 def test_a_hidden_import_is_seen(tmp_path):
