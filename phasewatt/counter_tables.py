@@ -6,6 +6,7 @@ Shares and rates are 0 to 1; a figure that is None says why in `reasons`, under 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -56,6 +57,7 @@ class Row(Struct, frozen=True, kw_only=True):
     time_share: float  # of the phase's counted kernels
     figures: Mapping[str, float | None]  # by the names of `COLUMNS`
     stalls: Mapping[str, float]  # shares of all stall cycles, by the study's words; empty: see reasons
+    explained: float | None  # part of all waiting that these cycles account for; None: no shares, or it was not counted
     reasons: Mapping[str, str]
 
 
@@ -95,6 +97,24 @@ def overall(profile: CounterProfile) -> Mapping[str, float | None]:
     return {column.name: _mean(counted, column.name) for column in COLUMNS}
 
 
+def explained(counted: Iterable[Row]) -> str | None:
+    """How much of all waiting the reasons of stalls account for, in words; None: there are no shares of stalls.
+
+    Counted in passes of their own, so that above 100 % is possible, and the more so the shorter an operator is.
+    """
+    shown = [row for row in counted if row.stalls]
+    known = [(row.explained, row) for row in shown if row.explained is not None]
+    if not known:
+        return "how much of all waiting the stall reasons cover was not counted" if shown else None
+    mean = sum(part * row.time_s for part, row in known) / (sum(row.time_s for _, row in known) or 1)
+    (lowest, low), (highest, high) = (choose(known, key=itemgetter(0)) for choose in (min, max))
+    lacking = f"; of {len(shown) - len(known)} operators it was not counted" if len(known) < len(shown) else ""
+    return (
+        f"the stall reasons cover {mean:.1%} of all waiting, from {lowest:.1%} in {low.operator or 'none'} "
+        f"to {highest:.1%} in {high.operator or 'none'}{lacking}"
+    )
+
+
 def _row(profile: CounterProfile, operator: OperatorCounters, total_ns: int) -> Row:
     values = {column.name: _scaled(operator.values.get(column.metric), column.factor) for column in COLUMNS}
     reasons = {
@@ -113,6 +133,7 @@ def _row(profile: CounterProfile, operator: OperatorCounters, total_ns: int) -> 
         time_share=operator.time_ns / total_ns,
         figures=values,
         stalls={word.value: share for word, share in shares.by_word.items()},
+        explained=shares.explained,
         reasons=reasons,
     )
 

@@ -55,7 +55,9 @@ class OperatorCounters(Record, frozen=True):
     operator: Label | None  # a value of `operators.Operator`; None: kernels that no operator could be found for
     kernels: Positive
     time_ns: Count  # as the counter tool saw it, which serialises kernels
-    values: dict[Label, Figure] = field(default_factory=dict)  # by the tool's own metric name; means weighted by time
+    # By the tool's own metric name. Totals are summed over kernels; a mean is weighted by what its counter is a
+    # ratio of (a hit rate by lookups, stalls by cycles in which one issued), and by time where it is a share of time.
+    values: dict[Label, Figure] = field(default_factory=dict)
 
 
 class CounterProfile(Record, frozen=True):

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         return _show_report(args)
     trials = _counted(args, _shots(args))
     if args.json:
-        _print_json({"schema": "counters/0", "trials": [_plain(trial) for trial in trials]})
+        _print_json({"schema": "counted/0", "trials": [_plain(trial) for trial in trials]})
     else:
         from agent.counters import screen
 
@@ -82,7 +82,7 @@ def _show_report(args: argparse.Namespace) -> int:
     )
     found = profile.profiles(report, known)
     if args.json:
-        _print_json({"schema": "counters/0", "profiles": [_profile(each) for each in found]})
+        _print_json({"schema": "counted/0", "profiles": [_profile(each) for each in found]})
     else:
         screen.show(str(args.source), found, None)
     return 0 if any(each.operators for each in found) else 1

@@ -39,6 +39,7 @@ def remarks(profile: CounterProfile, rows: Sequence[Row]) -> list[str]:
     """What a reader must know beside the table."""
     said = [profile.reason] if profile.reason else []
     said += [f"no {name}: {why}" for row in rows for name, why in row.reasons.items() if name == "stalls"]
+    said += filter(None, [counter_tables.explained(rows)])
     lacking = [column.title for column in COLUMNS if rows and all(row.figures[column.name] is None for row in rows)]
     if lacking:
         said.append(f"not counted: {', '.join(lacking)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,7 +14,7 @@ from collector.commands import table
 from collector.counted import CountedTrial, Lengths, counted
 from collector.store import TrialQuery, open_store
 from collector.stored import StoredTrial
-from phasewatt.counter_tables import COLUMNS, STALL_WORDS
+from phasewatt.counter_tables import COLUMNS, STALL_WORDS, explained
 
 if TYPE_CHECKING:
     from phasewatt.counter_tables import Change, Row
@@ -134,7 +134,8 @@ def _figure(name: str, value: float | None) -> str | None:
     return f"{value:.0f}" if name == "registers" else f"{value:.1%}"
 
 
-def _remarks(reason: str | None, rows: Iterable[Row]) -> list[str]:
+def _remarks(reason: str | None, rows: Sequence[Row]) -> list[str]:
     said = [reason] if reason else []
     said += [f"no stall shares: {row.reasons['stalls']}" for row in rows if "stalls" in row.reasons]
+    said += filter(None, [explained(rows)])
     return list(dict.fromkeys(said))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from collector import app
 from collector.counted import counted
+from collector.store import open_store
 from collector.stored import StoredTrial
 from phasewatt import counter_metrics
 from phasewatt.fields import Phase
@@ -16,7 +20,9 @@ from phasewatt.profiles import CounterProfile, OperatorCounters
 from phasewatt.records import PhaseReading, Trial
 from phasewatt.stall_words import stalls_of
 from tests.fixtures import records
+from tests.fixtures.wire import batch_of
 
+DOCS = Path(__file__).parents[2] / "docs" / "json.md"
 STALLS = {stall.metric: 1.0 for stall in stalls_of((9, 0))}
 GPM = PhaseReading(
     phase=Phase.DECODE, name="dram", source="nvml.gpm.dram_bw_util", unit="1", mean=0.6, lowest=0.5, highest=0.7,
@@ -104,11 +110,27 @@ def test_readings_that_are_no_counters_are_not_taken_for_them():
 
 
 def test_the_command_says_where_there_is_nothing(tmp_path, capsys):
-    from collector.store import open_store
-
     url = f"sqlite:///{tmp_path / 'c.db'}"
     open_store(url, create=True).close()
     assert app.main(["counters", "--db", url]) == 0
     assert "no trial here has counters" in capsys.readouterr().out
     assert app.main(["counters", "--db", url, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"schema": "counters/0", "trials": [], "lengths": []}
+
+
+def test_the_command_shows_what_the_reasons_cover_and_its_json_is_as_documented(tmp_path, capsys):
+    """Both tables of two lengths; every key of a row and of a trial stands in docs/json.md."""
+    url = f"sqlite:///{tmp_path / 'c.db'}"
+    with contextlib.closing(open_store(url, create=True)) as store:
+        store.ingest(batch_of(*(stored("", tokens, *both(80, 8)).trial for tokens in (512, 4096))), 1.7e9)
+    assert app.main(["counters", "--db", url]) == 0
+    shown = capsys.readouterr().out
+    assert "prefill: how much of all waiting the stall reasons cover was not counted" in shown
+    assert "from 512 prompt tokens (as in chat) to 4096 (as in summary)" in shown
+    assert app.main(["counters", "--db", url, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    section = DOCS.read_text(encoding="utf-8").partition("## `counters`: `counters/0`")[2].partition("## `findings`")[0]
+    trial, lengths = answer["trials"][0], answer["lengths"][0]
+    phase = trial["phases"][0]
+    for keys in (trial, lengths, phase, phase["rows"][0], phase["rows"][0]["figures"], trial["changes"][0]):
+        assert {key for key in keys if not re.search(rf"\b{key}(\[\])?[`.]", section)} == set()

@@ -85,3 +85,26 @@ def test_a_change_is_of_figures_that_both_have():
         0.8,
         pytest.approx(0.6),
     )
+
+
+def test_how_much_of_all_waiting_the_reasons_cover_is_said():
+    """Of 20 warps that are resident while one issues 19 wait, which 19 reasons of 1 each are."""
+    resident = counter_metrics.WARPS_PER_ISSUE
+    whole, half = {**STALLS, resident: 20.0}, {**STALLS, resident: 39.0}
+    found = counter_tables.rows(profile(Phase.DECODE, ("norm", 1000, half), ("ffn_up", 3000, whole)))
+    assert [row.explained for row in found] == [pytest.approx(0.5), pytest.approx(1.0)]
+    assert counter_tables.explained(found) == (
+        "the stall reasons cover 87.5% of all waiting, from 50.0% in norm to 100.0% in ffn_up"
+    )
+
+
+def test_waiting_that_was_not_counted_is_not_said_to_be_covered():
+    resident = counter_metrics.WARPS_PER_ISSUE
+    (none,) = counter_tables.rows(profile(Phase.DECODE, ("norm", 1000, STALLS)))
+    assert none.explained is None
+    assert counter_tables.explained([none]) == "how much of all waiting the stall reasons cover was not counted"
+    some = counter_tables.rows(
+        profile(Phase.DECODE, ("norm", 1000, STALLS), ("act", 1, {**STALLS, resident: 20.0}), ("rotary", 1, {}))
+    )
+    assert (counter_tables.explained(some) or "").endswith("; of 1 operators it was not counted")
+    assert counter_tables.explained(counter_tables.rows(profile(Phase.DECODE, ("norm", 1, {})))) is None
