@@ -80,9 +80,12 @@ def _pass(engine: Any) -> None:
 
 
 def _marked_pass(engine: Any, ranges: Ranges) -> None:
+    from agent.counters.outside import Outside  # noqa: PLC0415 - who orders has no torch
+    from agent.engines import transformers_ranges  # noqa: PLC0415 - as above
+
     engine.reset()
     engine.sync()
-    with ranges.within(engine.model):
+    with transformers_ranges.ranges(engine.model, ranges.operator), Outside(ranges):
         with ranges.phase(Phase.PREFILL):
             token = engine.prefill()  # [batch, 1]
             engine.sync()

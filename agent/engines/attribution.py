@@ -65,6 +65,11 @@ def by_range(kernels: Iterable[Kernel], ranges: Iterable[Range]) -> list[Operato
     return [_at(kernel.launch, timelines) for kernel in kernels]
 
 
+def outside(operation: str) -> Operator:
+    """The operator of an operation of torch that no part of the model does, by its name ("aten::argmax")."""
+    return Operator.SAMPLING if operation in _OF_SAMPLING else Operator.OTHER
+
+
 def by_order(
     kernels: Sequence[Kernel], told: Sequence[Kernel], operators: Sequence[Operator | None]
 ) -> list[Operator | None] | None:
@@ -163,7 +168,7 @@ def _at(launch: Launch | None, timelines: Mapping[int, _Timeline]) -> Operator |
     inside = line.operators[index] if index >= 0 else None
     if inside is not None:
         return inside
-    return Operator.SAMPLING if launch.operation in _OF_SAMPLING else Operator.OTHER
+    return outside(launch.operation)
 
 
 class _Stretch(NamedTuple):

@@ -17,7 +17,7 @@ import torch
 from agent.engines import attribution
 from agent.engines.attribution import Kernel, Launch, Range
 from agent.engines.transformers_modes import Launching, Mode
-from agent.engines.transformers_ranges import PREFIX, operator_of, ranges
+from agent.engines.transformers_ranges import PREFIX, operator_of, ranges, recorded
 from agent.orders import ProfileOperators
 from phasewatt.errors import EngineFailed
 from phasewatt.operators import Operator
@@ -114,7 +114,7 @@ def _on_cpu(on: Pass, order: ProfileOperators, work: Callable[[], None], plain_s
 
 
 def _told(on: Pass, work: Callable[[], None], one_by_one: AbstractContextManager[None]) -> Trace:
-    with ranges(on.model), one_by_one:
+    with ranges(on.model, recorded), one_by_one:
         return trace(work, on.sync, on.on_gpu)
 
 

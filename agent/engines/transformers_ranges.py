@@ -1,5 +1,8 @@
 """Ranges that say which operator is running, around the parts of a model: put on for a profile, and taken off again.
 
+What a range is, those who profile say: of torch's own profiler (`recorded`), or NVTX (agent.counters.ranges). Which
+operator a part is, is told here alone.
+
 A part's `forward` is wrapped on the instance alone, so that timed passes run what they always ran. What a part does
 besides its inner parts is its own: an attention's products, norms and rotation have ranges of their own, and what is
 left of it is the core with its cache; what is left of a feed-forward part is the activation with its product.
@@ -10,7 +13,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -18,6 +21,8 @@ from torch.overrides import TorchFunctionMode
 
 from agent.engines.transformers_fused import LLAMA
 from phasewatt.operators import Operator
+
+Opening = Callable[[Operator], AbstractContextManager[object]]  # what is within it, is of the operator
 
 PREFIX = "phasewatt:"
 _ROTATION = "apply_rotary_pos_emb"
@@ -36,16 +41,16 @@ _OF_MIXTURE = {"gate": Operator.ROUTER, "shared_expert_gate": Operator.ROUTER, "
 
 
 @contextmanager
-def ranges(model: Any) -> Iterator[None]:
-    """Within it, every part of `model` runs in the range of its operator."""
+def ranges(model: Any, opened: Opening) -> Iterator[None]:
+    """Within it, every part of `model` runs in the range of its operator, as `opened` opens one."""
     with ExitStack() as stack:
         for part, operator in parts(model):
-            stack.enter_context(_wrapped(part, operator))
+            stack.enter_context(_wrapped(part, operator, opened))
         for layer in model.base_model.layers:
             if (experts := getattr(layer.mlp, "experts", None)) is not None:
-                stack.enter_context(_told_apart(experts))
+                stack.enter_context(_told_apart(experts, opened))
         for module in _rotating(model):
-            stack.enter_context(_rotation(module))
+            stack.enter_context(_rotation(module, opened))
         yield
 
 
@@ -60,6 +65,11 @@ def parts(model: Any) -> list[tuple[torch.nn.Module, Operator]]:
         found += [(layer.self_attn, Operator.ATTN_CORE), *_named(layer.self_attn, _OF_ATTENTION)]
         found += _feed_forward(layer.mlp)
     return list({id(part): (part, operator) for part, operator in found}.values())
+
+
+def recorded(operator: Operator) -> AbstractContextManager[object]:
+    """A range of torch's profiler."""
+    return torch.profiler.record_function(PREFIX + operator.value)
 
 
 def operator_of(range_name: str) -> Operator | None:
@@ -82,17 +92,15 @@ def _named(part: Any, operators: dict[str, Operator]) -> list[tuple[torch.nn.Mod
 
 
 @contextmanager
-def _wrapped(part: torch.nn.Module, operator: Operator) -> Iterator[None]:
+def _wrapped(part: torch.nn.Module, operator: Operator, opened: Opening) -> Iterator[None]:
     plain = part.forward
-    with _replaced(part, "forward", _in_range(plain, operator)):
+    with _replaced(part, "forward", _in_range(plain, operator, opened)):
         yield
 
 
-def _in_range(plain: Callable[..., Any], operator: Operator) -> Callable[..., Any]:
-    name = PREFIX + operator.value
-
+def _in_range(plain: Callable[..., Any], operator: Operator, opened: Opening) -> Callable[..., Any]:
     def ranged(*args: Any, **kwargs: Any) -> Any:
-        with torch.profiler.record_function(name):
+        with opened(operator):
             return plain(*args, **kwargs)
 
     return ranged
@@ -119,15 +127,15 @@ def _rotating(model: Any) -> list[Any]:
 
 
 @contextmanager
-def _rotation(module: Any) -> Iterator[None]:
-    with _replaced(module, _ROTATION, _in_range(getattr(module, _ROTATION), Operator.ROTARY)):
+def _rotation(module: Any, opened: Opening) -> Iterator[None]:
+    with _replaced(module, _ROTATION, _in_range(getattr(module, _ROTATION), Operator.ROTARY, opened)):
         yield
 
 
 @contextmanager
-def _told_apart(experts: Any) -> Iterator[None]:
+def _told_apart(experts: Any, opened: Opening) -> Iterator[None]:
     """Experts and dispatch apart within one `forward`, whichever of the library's ways computes it."""
-    mode = _Experts(experts)
+    mode = _Experts(experts, opened)
     with _replaced(experts, "forward", mode.watched(experts.forward)), ExitStack() as stack:
         if isinstance(getattr(experts, "act_fn", None), torch.nn.Module):
             stack.enter_context(_replaced(experts.act_fn, "forward", mode.noted(experts.act_fn.forward)))
@@ -140,8 +148,9 @@ class _Experts(TorchFunctionMode):
     Whatever else happens among them sorts tokens, brings them to their experts, or brings results back.
     """
 
-    def __init__(self, experts: Any) -> None:
+    def __init__(self, experts: Any, opened: Opening) -> None:
         super().__init__()
+        self._opened = opened
         self._weights = {id(weight) for weight in experts.parameters(recurse=False)}
         self._activated: Any = None
 
@@ -157,7 +166,7 @@ class _Experts(TorchFunctionMode):
 
     def noted(self, plain: Callable[..., Any]) -> Callable[..., Any]:
         """The activation's `forward`, in its range; the product with what it gives follows."""
-        ranged = _in_range(plain, Operator.EXPERTS)
+        ranged = _in_range(plain, Operator.EXPERTS, self._opened)
 
         @functools.wraps(plain)
         def forward(*args: Any, **kwargs: Any) -> Any:
@@ -170,7 +179,8 @@ class _Experts(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """See torch: called in place of every function on tensors."""
-        call = _in_range(func, Operator.EXPERTS) if self._is_theirs(getattr(func, "__name__", ""), args) else func
+        is_theirs = self._is_theirs(getattr(func, "__name__", ""), args)
+        call = _in_range(func, Operator.EXPERTS, self._opened) if is_theirs else func
         return call(*args, **(kwargs or {}))
 
     def _is_theirs(self, name: str, args: tuple[Any, ...]) -> bool:
