@@ -32,7 +32,7 @@ from phasewatt.work import Architecture
 LAYERS = 3  # of a model that are counted, since every kernel is run a dozen times
 LIMIT_S = 300.0
 PHASES = (Phase.PREFILL, Phase.DECODE)
-_POLL_S = 0.2
+_POLL_S = 0.05
 _LONGEST_WORDS = 300
 _TIMED_OUT = "ncu did not end"
 _REFUSED = "ncu refused the whole list that it was in, and was asked for less"
@@ -121,7 +121,7 @@ class Counting:
         self._stop = stop
         self._limit_s = limit_s
         self._capability = capability
-        self._start = start or _started
+        self._start = start or started
         self._ask = ask
         self._lacking: Mapping[str, str] | None = None  # counters that cannot be had here, and why
 
@@ -219,7 +219,7 @@ def _fewer(names: tuple[str, ...], unknown: Iterable[str]) -> tuple[str, ...]:
     return next((fewer for fewer in kept if len(fewer) < len(names)), ())
 
 
-def _started(command: list[str], words: Path) -> subprocess.Popen[bytes]:
+def started(command: list[str], words: Path) -> subprocess.Popen[bytes]:
     """The command in a group of its own, on a leash; what it prints goes to a file."""
     leashed = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command]
     with words.open("wb") as output:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from agent.checks import counting
 from agent.counters import tool
 from agent.counters.counting import ready
 from agent.counters.ranges import range_names
-from agent.counters.run import PHASES, Counting, Outcome, Workload, command
+from agent.counters.run import PHASES, Counting, Outcome, Workload, command, started
 from agent.counters.tool import Tool
 from agent.counters.workload import CountOrder
 from agent.orders import Load, Prompt
@@ -35,10 +36,11 @@ PROMPT = Prompt(seed=1, batch=1, tokens=512, threads=None, room=514)
 GMMA = "smsp__average_warps_issue_stalled_gmma_per_issue_active.ratio"
 
 
-def counted(folder: Path, mood: str, limit_s: float = 120.0) -> Outcome:
+def counted(mood: str) -> Outcome:
     """A pass by a program of that mood."""
-    found = tool.asked(ncu.installed(folder, mood))
-    return Counting(found, Stop(), limit_s).count(Workload(LOAD, PROMPT, layers=3))
+    found = tool.asked(Path("ncu"), ncu.said(mood))
+    counting_of_it = Counting(found, Stop(), start=ncu.started(mood), ask=ncu.said(mood))
+    return counting_of_it.count(Workload(LOAD, PROMPT, layers=3))
 
 
 def driver(root: Path, restricted: str, capabilities: str) -> Path:
@@ -52,8 +54,8 @@ def driver(root: Path, restricted: str, capabilities: str) -> Path:
     return root
 
 
-def test_a_pass_gives_both_phases_by_operator(tmp_path):
-    prefill, decode = counted(tmp_path, "well").profiles
+def test_a_pass_gives_both_phases_by_operator():
+    prefill, decode = counted("well").profiles
     names = ["norm", "qkv_proj", "attn_core", "ffn_up", "sampling"]
     assert [o.operator for o in prefill.operators] == [o.operator for o in decode.operators] == names
     assert (prefill.tool, prefill.tool_version, prefill.compute_capability) == ("ncu", "2025.3.1.0", "9.0")
@@ -79,19 +81,19 @@ def test_clocks_and_caches_are_left_alone_and_every_range_is_named(tmp_path):
     assert line[0] == "/n/ncu"
 
 
-def test_a_counter_that_ncu_does_not_know_is_left_out_and_said(tmp_path):
-    prefill, _ = counted(tmp_path, "picky").profiles
+def test_a_counter_that_ncu_does_not_know_is_left_out_and_said():
+    prefill, _ = counted("picky").profiles
     assert prefill.missing == {GMMA: NO_SUCH}
     assert stall_shares(prefill, prefill.operators[0]).reason is None
 
 
-def test_a_counter_that_is_not_in_the_tools_list_is_not_asked_for(tmp_path):
-    prefill, _ = counted(tmp_path, "old").profiles
+def test_a_counter_that_is_not_in_the_tools_list_is_not_asked_for():
+    prefill, _ = counted("old").profiles
     assert prefill.missing == {GMMA: NO_SUCH}
 
 
-def test_a_tool_that_refuses_the_list_without_a_word_is_asked_for_less(tmp_path):
-    prefill, _ = counted(tmp_path, "silent").profiles
+def test_a_tool_that_refuses_the_list_without_a_word_is_asked_for_less():
+    prefill, _ = counted("silent").profiles
     assert len(prefill.operators[0].values) == 7
     assert set(prefill.missing.values()) == {"ncu refused the whole list that it was in, and was asked for less"}
     shares = stall_shares(prefill, prefill.operators[0])
@@ -99,37 +101,47 @@ def test_a_tool_that_refuses_the_list_without_a_word_is_asked_for_less(tmp_path)
     assert "16 of 19 stall reasons were not counted" in (shares.reason or "")
 
 
-def test_permission_refused_is_said_with_the_remedy(tmp_path):
-    outcome = counted(tmp_path, "refused")
+def test_permission_refused_is_said_with_the_remedy():
+    outcome = counted("refused")
     for each in outcome.profiles:
         assert (each.operators, each.repetitions) == ((), 0)
         assert "ERR_NVGPUCTRPERM" in (each.reason or "")
         assert "NVreg_RestrictProfilingToAdminUsers=0" in (each.reason or "")
 
 
-def test_a_workload_that_fails_says_why(tmp_path):
-    outcome = counted(tmp_path, "fails")
+def test_a_workload_that_fails_says_why():
+    outcome = counted("fails")
     assert {each.reason for each in outcome.profiles} == {"the workload failed: no CUDA device answers to torch"}
 
 
-def test_a_report_that_was_cut_keeps_what_is_whole(tmp_path):
-    prefill, decode = counted(tmp_path, "cut").profiles
+def test_a_report_that_was_cut_keeps_what_is_whole():
+    prefill, decode = counted("cut").profiles
     assert len(prefill.operators) == 5
     assert len(decode.operators) < 5
     assert "truncated" in (decode.reason or "")
 
 
 def test_a_tool_that_hangs_is_ended_with_all_that_it_started(tmp_path):
-    outcome = counted(tmp_path, "hangs", limit_s=2.0)
-    assert all("did not end within 2 s" in (each.reason or "") for each in outcome.profiles)
+    """Nobody of its group is left."""
+    children = []
+
+    def start(line, words):
+        children.append(started(line, words))
+        return children[-1]
+
+    slow = Counting(Tool(ncu.installed(tmp_path, "hangs"), None), Stop(), limit_s=1.0, start=start, ask=lambda _: "")
+    outcome = slow.count(Workload(LOAD, PROMPT))
+    assert all("did not end within 1 s" in (each.reason or "") for each in outcome.profiles)
+    assert len(children) == 1
+    with pytest.raises(ProcessLookupError):
+        os.killpg(children[0].pid, 0)
 
 
 def test_being_asked_to_end_ends_the_tool(tmp_path):
     stop = Stop()
-    found = tool.asked(ncu.installed(tmp_path, "hangs"))
     stop.set()
     with pytest.raises(Stopped):
-        Counting(found, stop).count(Workload(LOAD, PROMPT))
+        Counting(Tool(ncu.installed(tmp_path, "hangs"), None), stop, ask=lambda _: "").count(Workload(LOAD, PROMPT))
 
 
 def test_the_tool_is_found_on_the_path_first_and_then_the_newest_of_those_installed(tmp_path):
