@@ -20,7 +20,7 @@ from phasewatt.conditions import Conditions, Cooling, Course
 from phasewatt.doubts import ALONE_CORES
 from phasewatt.fields import Kind, Outcome
 from phasewatt.phase_readings import phase_readings
-from phasewatt.profiles import OperatorProfile
+from phasewatt.profiles import CounterProfile, OperatorProfile
 from phasewatt.records import MemoryUse, PhaseRun, Trial
 from phasewatt.traces import Trace
 from phasewatt.work import Work
@@ -69,6 +69,7 @@ class Attempt:
         self.runs: list[PhaseRun] = []
         self.memory: MemoryUse | None = None
         self.profiles: list[OperatorProfile] = []
+        self.counters: tuple[CounterProfile, ...] = ()
         self.recording: Recording | None = None
         self.energy_reason: str | None = None
         self.said: Mapping[str, str] = {}  # by the meters, when those to read were chosen
@@ -151,6 +152,7 @@ class Attempt:
             order_seed=self.plan.seed,
             course=self.course,
             profiles=tuple(self.profiles),
+            counters=self.counters,
         )
         return Finished(trial, traces)
 

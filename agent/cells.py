@@ -53,6 +53,7 @@ class Measure(Struct, frozen=True, forbid_unknown_fields=True):
     decode_steps: Positive = 64  # of a decode repetition, at most the output length
     profile_repetitions: Positive = 3
     operators: bool = False  # a pass of its own for where the time of prefill and decode goes
+    counters: bool = False  # a pass by Nsight Compute for what the GPU did in each operator of prefill and decode
     ceilings: bool = False  # what the host does at most, measured before the cells
     rate_hz: Annotated[float, Meta(gt=0, le=100)] = 20.0
     energy_target: Annotated[float, Meta(gt=0, le=1)] = WIDE_SHARE  # a window grows until its energy is so sure ...

@@ -13,6 +13,7 @@ from agent.cards import CardStore
 from agent.ceilings import Ceilings
 from agent.cells import Cell
 from agent.company import Company
+from agent.counters.beside import Beside
 from agent.estimate import OPERATOR_STEPS
 from agent.host import Host
 from agent.orders import (
@@ -57,6 +58,7 @@ class Runner:
         stop: Stop,
         progress: Callable[[str], None],
         slept_s: Callable[[], float | None] = asleep_s,
+        beside: Beside | None = None,
     ) -> None:
         self._host = host
         self._stop = stop
@@ -64,6 +66,7 @@ class Runner:
         self._metering = metering
         self._progress = progress
         self._slept_s = slept_s
+        self._beside = beside or Beside(stop)
         self._servers: tuple[int, ...] = ()  # processes of the server that does this cell's work; the first listens
 
     def run(self, cell: Cell, plan: Plan) -> Finished:
@@ -99,7 +102,7 @@ class Runner:
         return Ceilings(self._host, self._bench, self._progress).measure(attempt, whole)
 
     def _measure(self, attempt: Attempt) -> None:
-        """Every phase, metered if there is a meter; then, unmetered, the memory and the profile passes."""
+        """Every phase, metered if there is a meter; then, unmetered, the memory, the profile passes and counters."""
         attempt.observe()
         sampler = self._sampler(attempt)
         windows = Windows(
@@ -125,6 +128,9 @@ class Runner:
         attempt.runs = [self._profiled(run, attempt) for run in attempt.runs]
         if attempt.plan.measure.operators:
             attempt.profiles = [self._operators(run, attempt) for run in attempt.runs if run.phase in _PROFILED]
+        if attempt.plan.measure.counters and attempt.placed is not None:
+            self._progress("counting by ncu")
+            attempt.counters = self._beside.count(attempt.cell, attempt.placed)
 
     def _sampler(self, attempt: Attempt) -> Sampler | None:
         attempt.energy_reason = self._metering.reason

@@ -26,6 +26,7 @@ _TEXTS = (
     *("model", "weights", "dtype", "quantization", "engine", "mode", "attention", "experts"),
     *("accelerator", "endpoint", "served_model"),
 )
+_PASSES = ("operators", "counters", "ceilings")  # that a suite asks for, and options say otherwise
 _SLICE_S = 0.5
 _CLOSING_S = 10.0  # of a slice: the worker ends, the last records are delivered
 _LIKE_TIME = re.compile(r"(?:(\d{1,3})h)?(?:(\d{1,4})m)?(?:(\d{1,6})s)?")
@@ -44,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--operators",
         action=argparse.BooleanOptionalAction,
         help="profile where the time of each phase goes, or not, whatever the suite says",
+    )
+    parser.add_argument(
+        "--counters",
+        action=argparse.BooleanOptionalAction,
+        help="count by Nsight Compute what the GPU did in each operator, or not, whatever the suite says",
     )
     parser.add_argument(
         "--ceilings",
@@ -89,11 +95,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _as_asked(suite: Suite, args: argparse.Namespace) -> Suite:
     """`suite` with what the options say of it as a whole."""
-    measure = suite.measure
-    if args.operators is not None:
-        measure = msgspec.structs.replace(measure, operators=args.operators)
-    if args.ceilings is not None:
-        measure = msgspec.structs.replace(measure, ceilings=args.ceilings)
+    said = {name: getattr(args, name) for name in _PASSES if getattr(args, name) is not None}
+    measure = msgspec.structs.replace(suite.measure, **said)
     return msgspec.structs.replace(suite, measure=measure, seed=suite.seed if args.seed is None else args.seed)
 
 

@@ -32,6 +32,7 @@ from phasewatt.work import Architecture
 LAYERS = 3  # of a model that are counted, since every kernel is run a dozen times
 LIMIT_S = 300.0
 PHASES = (Phase.PREFILL, Phase.DECODE)
+_MODE = "eager"  # whose kernels are launched one by one, each within the range of its operator
 _POLL_S = 0.05
 _LONGEST_WORDS = 300
 _TIMED_OUT = "ncu did not end"
@@ -156,7 +157,7 @@ class Counting:
         with tempfile.TemporaryDirectory(prefix="phasewatt-ncu-") as folder:
             log, answer, words = (Path(folder, name) for name in ("report.csv", "answer.json", "words"))
             shape = cut(workload.load.architecture, workload.layers)
-            load = msgspec.structs.replace(workload.load, architecture=shape, mode="eager")
+            load = msgspec.structs.replace(workload.load, architecture=shape, mode=_MODE)
             order = CountOrder(load=load, prompt=workload.prompt, answer=str(answer))
             failure = self._waited(self._start(command(self._tool, names, log, order), words), words)
             text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
@@ -179,15 +180,17 @@ class Counting:
         return f"ncu ended with code {child.returncode}" + (f": {said[-1][:_LONGEST_WORDS]}" if said else "")
 
     def _circumstances(self, workload: Workload, names: tuple[str, ...], lacking: Mapping[str, str]) -> Circumstances:
-        shape = workload.load.architecture
+        load, shape = workload.load, workload.load.architecture
         layers = cut(shape, workload.layers).layers
+        notes = [f"{layers} of {shape.layers} layers were counted"] if layers < shape.layers else []
+        notes += [f"in mode {_MODE}, and not {load.mode}"] if load.mode != _MODE else []
         return Circumstances(
             tool_version=self._tool.version,
             capability=self._capability,
             asked=names,
             depths=depths_of(workload.prompt.tokens),
             lacking=lacking,
-            notes=(f"{layers} of {shape.layers} layers were counted",) if layers < shape.layers else (),
+            notes=tuple(notes),
         )
 
 

@@ -59,7 +59,7 @@ def test_a_pass_gives_both_phases_by_operator():
     names = ["norm", "qkv_proj", "attn_core", "ffn_up", "sampling"]
     assert [o.operator for o in prefill.operators] == [o.operator for o in decode.operators] == names
     assert (prefill.tool, prefill.tool_version, prefill.compute_capability) == ("ncu", "2025.3.1.0", "9.0")
-    assert prefill.reason == "3 of 32 layers were counted"
+    assert prefill.reason == "3 of 32 layers were counted; in mode eager, and not compiled"
     assert prefill.missing == {}
 
 
