@@ -14,6 +14,7 @@ from agent import ceilings
 from agent.attempt import Finished, Plan
 from agent.campaigns import Campaigns
 from agent.cells import Suite
+from agent.counters import beside
 from agent.outbox import OutboxFull
 from agent.pace import Pace, in_words
 from agent.runner import Runner
@@ -72,7 +73,7 @@ class CellDone(Report, frozen=True):
     marks: tuple[str, ...]
     repeat: int = 1
     took_s: float | None = None  # without loading the model
-    notes: tuple[str, ...] = ()  # how it went over time, where it was watched
+    notes: tuple[str, ...] = ()  # how it went over time, where it was watched; what could not be counted
 
 
 class CeilingsDone(Report, frozen=True):
@@ -266,7 +267,7 @@ def _committed(finished: Finished, name: str, means: Means) -> Finished:
 def _refused(trial: Trial, reason: str) -> Finished:
     """What can be stored of a trial that cannot be stored as it is: that it failed, and why."""
     failed = msgspec.structs.replace(
-        trial, outcome=Outcome.FAILED, reason=reason, runs=(), energy=(), traces=(), memory=None
+        trial, outcome=Outcome.FAILED, reason=reason, runs=(), energy=(), traces=(), memory=None, counters=()
     )
     return Finished(failed, ())
 
@@ -286,5 +287,5 @@ def _summary(finished: Finished, took_s: float) -> CellDone:
         marks=trial.conditions.marks,
         repeat=trial.repeat,
         took_s=took_s,
-        notes=tuple(course.in_words(trial, finished.traces)),
+        notes=(*course.in_words(trial, finished.traces), *beside.lacks(trial.counters)),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -52,6 +52,15 @@ class Beside:
         if self._counting is None:
             self._counting = self._make(self._find(), self._stop)
         return self._counting
+
+
+def lacks(profiles: Iterable[CounterProfile]) -> list[str]:
+    """Which phases have no counters though they were asked for, and why, in words."""
+    phases: dict[str, list[str]] = {}
+    for each in profiles:
+        if not each.operators:
+            phases.setdefault(each.reason or "not known why", []).append(each.phase.value)
+    return [f"no counters of {' and '.join(names)}: {reason}" for reason, names in phases.items()]
 
 
 def workload_of(cell: Cell, placed: Placed) -> Workload:

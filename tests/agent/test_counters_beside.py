@@ -12,7 +12,7 @@ from agent.attempt import Plan
 from agent.bench import Bench, Placed
 from agent.cells import Cell, Measure
 from agent.commands import run as run_command
-from agent.counters.beside import Beside, workload_of
+from agent.counters.beside import Beside, lacks, workload_of
 from agent.counters.run import Counting
 from agent.counters.tool import Tool
 from agent.estimate import RATES
@@ -116,6 +116,14 @@ def test_a_pass_that_fails_is_a_reason(mood, reason):
     profiles = beside(mood).count(CELL, placed())
     assert len(profiles) == 2
     assert all(reason in (profile.reason or "") for profile in profiles)
+
+
+def test_what_was_asked_for_and_is_not_there_is_said_where_the_suite_ends():
+    assert lacks(beside().count(CELL, placed())) == []
+    assert lacks(()) == []
+    assert lacks(beside().count(CELL, placed("cpu"))) == [
+        "no counters of prefill and decode: counters are read of NVIDIA GPUs alone, and this ran on cpu"
+    ]
 
 
 def test_without_the_tool_or_with_one_that_cannot_be_started_there_is_a_reason(tmp_path):
