@@ -45,25 +45,35 @@ def no_peaks(reason: str) -> Peaks:
 
 def peaks_of(measured: Sequence[Ceiling], dtype: str, under: Conditions, origin: str) -> Peaks:
     """The ceilings of work in `dtype` as `under` has it: its processor, threads and arithmetic."""
-    mine = [each for each in measured if each.processor == under.accelerator]
-    arithmetic = TF32 if under.tf32 and dtype == "float32" and under.accelerator == "cuda" else dtype
-    found = {work: _peak(work, mine, arithmetic, dtype, under) for work in (MATMUL, READ, COPY, LAUNCH)}
+    found = {work: _peak(work, measured, dtype, under) for work in (MATMUL, READ, COPY, LAUNCH)}
     return Peaks(**found, origin=origin)
 
 
-def _peak(work: str, mine: Sequence[Ceiling], arithmetic: str, dtype: str, under: Conditions) -> Peak:
-    known = [each for each in mine if each.work == work]
+def fitting(measured: Sequence[Ceiling], work: str, dtype: str, under: Conditions) -> tuple[list[Ceiling], str | None]:
+    """Ceilings of one kind of work in `dtype` as `under` has it, with a value or without; or why there are none."""
+    known = [each for each in measured if each.work == work and each.processor == under.accelerator]
     if not known:
-        return _none(f"the ceilings hold no {work} on {under.accelerator}")
+        return [], f"the ceilings hold no {work} on {under.accelerator}"
     known, reason = _of_threads(known, under)
-    if reason is None:
-        known, reason = _of_dtype(work, known, arithmetic, dtype)
+    if reason is not None:
+        return [], reason
+    arithmetic = TF32 if under.tf32 and dtype == "float32" and under.accelerator == "cuda" else dtype
+    return _of_dtype(work, known, arithmetic, dtype)
+
+
+def highest(work: str, known: Sequence[Ceiling]) -> Ceiling | None:
+    """The one of several shapes that counts; None: none has a value."""
+    return max((each for each in known if each.values), key=_RANKS.get(work, _size), default=None)
+
+
+def _peak(work: str, measured: Sequence[Ceiling], dtype: str, under: Conditions) -> Peak:
+    known, reason = fitting(measured, work, dtype, under)
     if reason is not None:
         return _none(reason)
-    valued = [each for each in known if each.values]
-    if not valued:
+    found = highest(work, known)
+    if found is None:
         return _none(f"{work}: {known[0].reason or 'no value, and no reason was recorded'}")
-    return _told(max(valued, key=_RANKS.get(work, _size)))
+    return _told(found)
 
 
 def _of_threads(known: list[Ceiling], under: Conditions) -> tuple[list[Ceiling], str | None]:

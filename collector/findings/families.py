@@ -86,7 +86,7 @@ def families(trials: Iterable[StoredTrial]) -> tuple[Family, ...]:
 
 
 def _family(
-    key: _Key, trials: Sequence[StoredTrial], named: Mapping[GroupKey, str], every: Iterable[StoredTrial]
+    key: _Key, trials: Sequence[StoredTrial], named: Mapping[GroupKey, str], every: Sequence[StoredTrial]
 ) -> Family:
     first = trials[0].trial
     assert first.work is not None
@@ -97,7 +97,7 @@ def _family(
         shape=key.shape,
         dtype=first.work.dtype,
         trials=tuple(sorted(trials, key=lambda stored: stored.record_id)),
-        machine=machine_of(first, [stored.trial for stored in every]),
+        machine=machine_of(first, every),
     )
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from collector.findings import bounds
 from collector.findings.bounds import Bounds
+from collector.machine_ceilings import choose, with_ceilings
+from collector.stored import StoredTrial
+from phasewatt import ceilings
+from phasewatt.ceilings import MATMUL, READ
 from phasewatt.metrics import Readings
 from phasewatt.profiles import Ceiling
 from phasewatt.records import Trial
@@ -28,45 +32,43 @@ class Machine(NamedTuple):
         return self.flop_per_s.over(self.byte_per_s)
 
 
-def machine_of(trial: Trial, trials: Iterable[Trial]) -> Machine | None:
-    """The machine of `trial` in its dtype, by the newest ceilings among `trials`; None: nobody measured it."""
-    dtype = None if trial.work is None else trial.work.dtype
-    arithmetic = "tf32" if trial.conditions.tf32 and dtype == "float32" else dtype
-    measured = [other for other in trials if other.ceilings and _same_machine(trial, other)]
-    for other in sorted(measured, key=lambda each: each.started_unix_s, reverse=True):
-        alike = [each for each in other.ceilings if _same_processor(each, trial)]
-        products = [each for each in alike if each.work == "matmul" and each.dtype == arithmetic]
-        reads = [each for each in alike if each.work == "read"]
-        for found, source in ((_measured, "measured ceilings"), (_sheet, "the data sheet")):
-            flops, byte = found(products), found([each for each in reads if each.dtype == dtype] or reads)
-            if flops is not None and byte is not None:
-                return Machine(flops, byte, source)
+def machine_of(trial: Trial, trials: Sequence[StoredTrial]) -> Machine | None:
+    """The machine of `trial` in its dtype, by the nearest of `trials` that measured it; None: nobody did.
+
+    Those of another power mode or limit, and simulated ones, decide nothing.
+    """
+    alike = [stored for stored in with_ceilings(trials) if _has_its_power(trial, stored.trial)]
+    known = {stored.record_id: made for stored in alike if (made := _machine(trial, stored.trial.ceilings)) is not None}
+    nearest = choose(trial, [stored for stored in alike if stored.record_id in known]).stored
+    return None if nearest is None else known[nearest.record_id]
+
+
+def _has_its_power(trial: Trial, other: Trial) -> bool:
+    mine, its = trial.conditions, other.conditions
+    same = (mine.power_mode, mine.power_mode_id, mine.power_limit_w)
+    return not its.simulated and same == (its.power_mode, its.power_mode_id, its.power_limit_w)
+
+
+def _machine(trial: Trial, measured: Sequence[Ceiling]) -> Machine | None:
+    if trial.work is None:
+        return None
+    products, reads = (
+        ceilings.fitting(measured, work, trial.work.dtype, trial.conditions)[0] for work in (MATMUL, READ)
+    )
+    flop_per_s, byte_per_s = _measured(MATMUL, products), _measured(READ, reads)
+    if flop_per_s is not None and byte_per_s is not None:
+        return Machine(flop_per_s, byte_per_s, "measured ceilings")
+    flop_per_s, byte_per_s = _sheet(products), _sheet(reads)
+    if flop_per_s is not None and byte_per_s is not None:
+        return Machine(flop_per_s, byte_per_s, "the data sheet")
     return None
 
 
-def _same_machine(trial: Trial, other: Trial) -> bool:
-    mine, its = trial.conditions, other.conditions
-    return (
-        trial.device == other.device
-        and not its.simulated
-        and (mine.accelerator, mine.processor, mine.power_mode, mine.power_mode_id, mine.power_limit_w)
-        == (its.accelerator, its.processor, its.power_mode, its.power_mode_id, its.power_limit_w)
-    )
+def _measured(work: str, known: Sequence[Ceiling]) -> Bounds | None:
+    found = ceilings.highest(work, known)
+    return None if found is None else bounds.measured([Readings(found.values)], f"{work} {found.shape}")
 
 
-def _same_processor(ceiling: Ceiling, trial: Trial) -> bool:
-    """Of a CPU, with as many threads where both tell."""
-    how = trial.conditions
-    alike = None in (ceiling.threads, how.threads) or ceiling.threads == how.threads
-    return ceiling.processor == how.accelerator and (alike or how.accelerator != "cpu")
-
-
-def _measured(ceilings: Sequence[Ceiling]) -> Bounds | None:
-    """The best of several shapes."""
-    found = [bounds.measured([Readings(each.values)], f"{each.work} {each.shape}") for each in ceilings if each.values]
-    return max((each for each in found if each is not None), default=None)
-
-
-def _sheet(ceilings: Sequence[Ceiling]) -> Bounds | None:
-    most = max((each.sheet for each in ceilings if each.sheet), default=None)
+def _sheet(known: Sequence[Ceiling]) -> Bounds | None:
+    most = max((each.sheet for each in known if each.sheet), default=None)
     return None if most is None else Bounds(most, most * _OF_SHEET[0], most * _OF_SHEET[1])

@@ -123,6 +123,26 @@ def test_ceilings_of_a_cpu_count_with_as_many_threads():
         assert (family.machine is not None) is known
 
 
+def test_a_read_from_a_cache_is_not_the_memorys_ceiling():
+    """Of several matrices the largest counts, as on the roofline, though a small one is read faster."""
+    *worked, measured = paper()
+    (read,) = (each for each in measured.trial.ceilings if each.work == "read")
+    cached = changed(read, shape=(512, 512), values=tuple(5 * value for value in read.values))
+    both = trials.stored(changed(measured.trial, ceilings=(cached, *measured.trial.ceilings)))
+    assert families([*worked, both])[0].machine == families(paper())[0].machine
+
+
+def test_ceilings_without_the_dtype_leave_it_to_others():
+    """Measured later, and so nearer: but they say nothing of this dtype."""
+    *worked, measured = paper()
+    other = tuple(changed(each, dtype="float16") for each in measured.trial.ceilings)
+    nearer = trials.stored(changed(measured.trial, campaign=worked[0].trial.campaign, ceilings=other))
+    farther = trials.stored(changed(measured.trial, campaign="another"))
+    for known in ([farther, nearer], [nearer, farther]):
+        assert families([*worked, *known])[0].machine == families(paper())[0].machine
+    assert families([*worked, nearer])[0].machine is None
+
+
 def test_ceilings_are_measured_ones_or_else_the_data_sheet():
     assert families(paper())[0].machine.source == "measured ceilings"
     sheet = [*paper()[:-1], study.ceilings(Laws(), sheet=True)]
