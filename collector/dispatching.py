@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from collector import job_spec, schedules
 from collector.conditions import printable
 from collector.inbox import Message
 from collector.job_spec import Execution, JobRow
+from collector.periodic import Periodic
 from collector.store import DeviceRow, Store
 from phasewatt import codec, jobs, topics
 from phasewatt.errors import RecordRejected, StoreUnavailable
@@ -57,22 +57,18 @@ class Dispatcher:
         self._listens = listens
         self._clock = clock
         self._stopwatch = stopwatch
-        self._period_s = period_s
         self._again_s = again_s
         self._told: dict[tuple[str, str], _Told] = {}
         self._trouble: str | None = None
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
+        self._steps = Periodic(self._go_on, self._note, name="jobs", period_s=period_s, patience_s=_STOP_TIMEOUT_S)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._steps.start()
 
     def stop(self) -> None:
         """End after the step that is going on."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(_STOP_TIMEOUT_S)
+        self._steps.stop()
 
     def answer(self, messages: Iterable[Message]) -> None:
         """Take boards' words, and answer each. What is none is put aside and counted."""
@@ -95,16 +91,9 @@ class Dispatcher:
         if self._listens():
             self._tell(submitted, standing, now_unix_s)
 
-    def _run(self) -> None:
-        while not self._stopping.wait(self._period_s):
-            self._step_or_note()
-
-    def _step_or_note(self) -> None:
-        try:
-            self.step()
-            self._trouble = None
-        except Exception as error:  # noqa: BLE001 - what fails here must not end it for good
-            self._note(error)
+    def _go_on(self) -> None:
+        self.step()
+        self._trouble = None
 
     def _answer_or_note(self, message: Message) -> None:
         try:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 
 from collector import drift_words
+from collector.periodic import Periodic
 from collector.store import Store
 from phasewatt import codec, topics
 from phasewatt.errors import StoreUnavailable
@@ -34,20 +34,16 @@ class DriftWatch:
         self._publish = publish
         self._name = name
         self._clock = clock
-        self._period_s = period_s
         self._seen = 0
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="drift", daemon=True)
+        self._looks = Periodic(self.look, _note, name="drift", period_s=period_s, patience_s=_STOP_TIMEOUT_S)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._looks.start()
 
     def stop(self) -> None:
         """End after the look that is going on."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(_STOP_TIMEOUT_S)
+        self._looks.stop()
 
     def look(self) -> None:
         """Look once; nothing is computed where no canary has come since.
@@ -65,14 +61,9 @@ class DriftWatch:
                     self._publish(topics.drift(self._name), codec.pack(codec.encode(found)))
         self._seen = len(canaries)
 
-    def _run(self) -> None:
-        while not self._stopping.wait(self._period_s):
-            self._look_or_note()
 
-    def _look_or_note(self) -> None:
-        try:
-            self.look()
-        except StoreUnavailable as error:
-            logger.warning("drift is not looked for: %s", error)
-        except Exception:  # what fails here must not end it for good
-            logger.exception("drift is not looked for")
+def _note(error: Exception) -> None:
+    if isinstance(error, StoreUnavailable):
+        logger.warning("drift is not looked for: %s", error)
+    else:
+        logger.error("drift is not looked for", exc_info=error)

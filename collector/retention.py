@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from collector.periodic import Periodic
 from collector.settings import FOREVER, Days, Retention
 from collector.store import Store
 from phasewatt.errors import StoreUnavailable
@@ -65,29 +65,25 @@ class Housekeeper:
         self._store = store
         self._retention = retention
         self._clock = clock
-        self._period_s = period_s
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
+        self._rounds = Periodic(
+            self._round, _note, name="retention", period_s=period_s, patience_s=_STOP_TIMEOUT_S, at_once=True
+        )
 
     def start(self) -> None:
         """Begin, at once."""
-        self._thread.start()
+        self._rounds.start()
 
     def stop(self) -> None:
         """End after the step that is going on."""
-        self._stopping.set()
-        self._thread.join(_STOP_TIMEOUT_S)
+        self._rounds.stop()
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                for gone in apply(self._store, self._retention, self._clock(), self._pause):
-                    logger.info("%d %s records went by age", gone.records, gone.kind.value)
-            except StoreUnavailable as error:
-                logger.warning("nothing goes by age for now: %s", error)
-            except Exception:  # what fails here must not end it for good
-                logger.exception("nothing goes by age for now")
-            self._stopping.wait(self._period_s)
+    def _round(self) -> None:
+        for gone in apply(self._store, self._retention, self._clock(), lambda: self._rounds.pause(_PAUSE_S)):
+            logger.info("%d %s records went by age", gone.records, gone.kind.value)
 
-    def _pause(self) -> bool:
-        return self._stopping.wait(_PAUSE_S)
+
+def _note(error: Exception) -> None:
+    if isinstance(error, StoreUnavailable):
+        logger.warning("nothing goes by age for now: %s", error)
+    else:
+        logger.error("nothing goes by age for now", exc_info=error)
