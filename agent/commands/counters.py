@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--layers", default="3", metavar="N|all", help="of the model that are counted (%(default)s)")
     parser.add_argument("--dtype", default="bfloat16", help="of weights and cache (%(default)s)")
-    parser.add_argument("--batch", type=_positive, default=1, metavar="N", help="sequences at a time (%(default)s)")
+    parser.add_argument(
+        "--batch", type=options.positive, default=1, metavar="N", help="sequences at a time (%(default)s)"
+    )
     parser.add_argument("--attention", default="sdpa", help="sdpa or eager (%(default)s)")
     parser.add_argument("--weights", default="random:7", metavar="random:SEED", help="(%(default)s)")
     parser.add_argument("--fused-weights", action="store_true", help="one product for query, key and value")
@@ -36,7 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="write reports, trials and an export file there")
     parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="show a report that ncu wrote as CSV")
     parser.add_argument(
-        "--prompt-tokens", type=_positive, default=None, metavar="N", help="of the work in that report (not known)"
+        "--prompt-tokens",
+        type=options.positive,
+        default=None,
+        metavar="N",
+        help="of the work in that report (not known)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, as docs/json.md describes it")
     options.add_settings(parser)
@@ -213,10 +219,3 @@ def _encoded(answer: dict[str, Any]) -> bytes:
 
 def _print_json(answer: dict[str, Any]) -> None:
     print(_encoded(answer).decode())
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
-    return number

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from agent import models
+from agent.commands import options
 from phasewatt import operators, roofline
 from phasewatt.operators import Cost, Operator, Pass
 from phasewatt.work import Architecture
@@ -19,8 +20,10 @@ _PIPED_COLUMNS = 120
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A model and a workload, or none."""
     parser.add_argument("name", nargs="?", help="a preset, or the path of a config.json; none: list the presets")
-    parser.add_argument("--prompt-tokens", type=_positive, default=2048, metavar="N", help="of a sequence (2048)")
-    parser.add_argument("--batch", type=_positive, default=1, metavar="N", help="sequences at a time (1)")
+    parser.add_argument(
+        "--prompt-tokens", type=options.positive, default=2048, metavar="N", help="of a sequence (2048)"
+    )
+    parser.add_argument("--batch", type=options.positive, default=1, metavar="N", help="sequences at a time (1)")
     parser.add_argument("--dtype", default="bfloat16", help="of weights and cache (bfloat16)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -98,10 +101,3 @@ def _table(title: str, costs: Mapping[Operator, Cost]) -> None:
 
 def _print(answer: dict[str, Any]) -> None:
     print(msgspec.json.format(msgspec.json.encode(answer)).decode())
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
-    return number

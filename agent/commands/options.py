@@ -1,4 +1,4 @@
-"""Options that several commands share: the settings file, and the flags that win over it."""
+"""Options that several commands share: the settings file, the flags that win over it, and numbers."""
 
 from __future__ import annotations
 
@@ -52,3 +52,16 @@ def settings_of(args: argparse.Namespace) -> Settings:
     if args.no_calibrate:
         changes["calibrate"] = False
     return settings.checked(msgspec.structs.replace(found, **changes))
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, as argparse takes a type.
+
+    Raises:
+        argparse.ArgumentTypeError: it is 0 or less.
+        ValueError: it is no whole number, which argparse tells in words of its own.
+    """
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return number

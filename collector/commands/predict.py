@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from collector import reference
-from collector.commands import table
+from collector.commands import flags, table
 from collector.numbers import quantity
 from collector.store import TrialQuery, open_store
 from collector.stored import StoredTrial
@@ -39,12 +39,12 @@ _NOTHING = "no trial here went well; run `phasewatt-agent run input-sweep`, or t
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The workload, and whose trials are asked."""
-    parser.add_argument("--prompt-tokens", type=_positive, metavar="N", help="tokens in, a sequence")
-    parser.add_argument("--output-tokens", type=_positive, metavar="N", help="tokens out, a sequence")
+    parser.add_argument("--prompt-tokens", type=flags.positive, metavar="N", help="tokens in, a sequence")
+    parser.add_argument("--output-tokens", type=flags.positive, metavar="N", help="tokens out, a sequence")
     parser.add_argument(
         "--check", action="store_true", help="instead: how far predictions are off at lengths that they were not shown"
     )
-    parser.add_argument("--batch", type=_positive, default=1, metavar="N", help="sequences at a time (default: 1)")
+    parser.add_argument("--batch", type=flags.positive, default=1, metavar="N", help="sequences at a time (default: 1)")
     for name in ("device", "suite", "model", "engine"):
         parser.add_argument(f"--{name}", help=f"from trials of this {name} only")
     parser.add_argument("--reference", action="store_true", help="from the trials that come with phasewatt instead")
@@ -216,10 +216,3 @@ def _worded(estimate: Estimate, unit: str) -> str | None:
     if estimate.value is None or estimate.low is None or estimate.high is None:
         return None
     return f"{quantity(estimate.value, unit)} [{quantity(estimate.low, unit)}, {quantity(estimate.high, unit)}]"
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
-    return number

@@ -8,7 +8,7 @@ import contextlib
 import msgspec
 
 from collector import reference
-from collector.commands import table
+from collector.commands import flags, table
 from collector.store import TrialQuery, open_store
 from collector.stored import StoredTrial
 from collector.trial_line import TrialLine, trial_line
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("device", "suite", "campaign", "model", "engine"):
         parser.add_argument(f"--{name}", help=f"of this {name} only")
     parser.add_argument("--outcome", choices=[outcome.value for outcome in Outcome], help="that ended so only")
-    parser.add_argument("--limit", type=_positive, metavar="N", help="the newest N only")
+    parser.add_argument("--limit", type=flags.positive, metavar="N", help="the newest N only")
     parser.add_argument("--reference", action="store_true", help="the trials that come with phasewatt instead")
 
 
@@ -101,13 +101,6 @@ def _listed(stored: StoredTrial) -> ListedTrial:
         imported=trial.imported,
         ceilings=trial.ceilings,
     )
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
-    return number
 
 
 def _cells(trial: ListedTrial) -> tuple[object, ...]:
