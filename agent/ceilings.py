@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -91,13 +91,13 @@ class Ceilings:
         attempt.placed = Placed(described, None, None, None)
         attempt.observe()
         asked = kinds(described.accelerator, attempt.cell, described.architecture, whole)
-        found = tuple(self._one(kind, described, whole) for kind in asked)
+        found = tuple(self._one(kind, described, attempt.cell.threads, whole) for kind in asked)
         attempt.observe()
         if not any(ceiling.values for ceiling in found):
             raise EngineFailed(found[0].reason or "no ceiling was measured")
         return found
 
-    def _one(self, kind: Kind, described: Described, whole: bool) -> Ceiling:
+    def _one(self, kind: Kind, described: Described, threads: int | None, whole: bool) -> Ceiling:
         """One ceiling, or why it could not be had: a dtype that is not known there costs one figure."""
         order = MeasureCeiling(
             work=kind.work,
@@ -106,6 +106,7 @@ class Ceilings:
             accelerator=described.accelerator,
             repetitions=7 if whole else 3,
             seconds=0.1 if whole else 0.03,
+            threads=threads,
         )
         self._progress(f"measuring ceilings: {kind.work} {kind.dtype} {'x'.join(map(str, kind.shape))}")
         reason, measured = None, CeilingMeasured(values=())
@@ -145,17 +146,21 @@ def seconds(suite: Suite) -> float:
     return BRIEF_S if suite.cells else WHOLE_S
 
 
-def basis(cell: Cell) -> Cell:
-    """Where the ceilings of a campaign are measured: by torch, where the work of `cell` is done.
+def basis(cells: Sequence[Cell]) -> Cell:
+    """Where the ceilings of a campaign are measured: by torch, where the work of its first cell is done.
 
-    An engine that computes elsewhere, or by other means, has no ceilings of its own: they are the machine's.
+    With as many CPU threads as all cells have, with torch's own number where they differ. An engine that computes
+    elsewhere, or by other means, has no ceilings of its own: they are the machine's.
     """
+    cell = cells[0]
+    threads = cell.threads if len({each.threads for each in cells}) == 1 else None
     if cell.engine in ("transformers", "fake"):
-        return cell
+        return cell if cell.threads == threads else msgspec.structs.replace(cell, threads=threads)
     plain = Cell(
         prompt_tokens=cell.prompt_tokens,
         output_tokens=cell.output_tokens,
         dtype=cell.dtype,
         accelerator=cell.accelerator,
+        threads=threads,
     )
     return msgspec.structs.replace(plain, model=cell.model) if cell.weights.startswith("random:") else plain

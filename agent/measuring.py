@@ -160,7 +160,7 @@ def _run_ceilings(suite: Suite, plan: Plan, means: Means) -> None:
     """
     if means.until is not None and means.until.left_s < ceilings.seconds(suite):
         return
-    cell = suite.alone or ceilings.basis(suite.cells[0])
+    cell = suite.alone or ceilings.basis(suite.cells)
     try:
         finished = means.runner.ceilings(cell, plan, whole=not suite.cells)
         trial = _committed(finished, ceilings.CELL, means).trial

@@ -91,6 +91,7 @@ class MeasureCeiling(Order, frozen=True):
     accelerator: str  # cpu, cuda
     repetitions: int
     seconds: float  # about, of a repetition
+    threads: int | None = None  # of a CPU; None: the engine's choice
 
 
 class MeasureMemory(Order, frozen=True):

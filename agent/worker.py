@@ -80,6 +80,7 @@ class Worker:
     def _ceiling(self, order: MeasureCeiling) -> CeilingMeasured:
         if not isinstance(self._engine, engines.HasCeilings):
             raise EngineFailed("this engine measures no ceilings; run suite ceilings")
+        self._set_threads(order.threads)  # the next prompt sets them again
         with self._engine.guarded():
             return self._engine.ceiling(order)
 

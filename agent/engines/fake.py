@@ -117,7 +117,7 @@ class Fake:
     def ceiling(self, order: MeasureCeiling) -> CeilingMeasured:
         """See `HasCeilings.ceiling`: the device that is pretended."""
         rates = {"matmul": _FLOP_PER_S, "copy": _BYTES_PER_S, "read": _BYTES_PER_S, "launch": _LAUNCH_S}
-        return CeilingMeasured(values=(rates[order.work],) * order.repetitions)
+        return CeilingMeasured(values=(rates[order.work],) * order.repetitions, threads=order.threads)
 
     def operator_profile(self, order: ProfileOperators, work: Callable[[], object]) -> OperatorProfile:
         """See `TellsOperators.operator_profile`: each operator by its cost on that device."""

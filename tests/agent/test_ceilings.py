@@ -127,8 +127,21 @@ def test_an_engine_without_ceilings_of_its_own_takes_torchs() -> None:
     served = Cell(
         prompt_tokens=9, output_tokens=2, engine="served", endpoint="http://127.0.0.1:1", weights="path:/nowhere"
     )
-    assert ceilings.basis(served) == Cell(prompt_tokens=9, output_tokens=2)
-    assert ceilings.basis(CELL) is CELL
+    assert ceilings.basis([served]) == Cell(prompt_tokens=9, output_tokens=2)
+    assert ceilings.basis([CELL]) is CELL
+
+
+@pytest.mark.parametrize("engine", ["fake", "onnxruntime"])
+def test_ceilings_have_the_threads_that_all_cells_have(engine: str) -> None:
+    """Torch's own number where cells differ; trials of one thread are not held against those of all cores."""
+    one, two = (changed(CELL, engine=engine, threads=threads) for threads in (1, 2))
+    assert ceilings.basis([one, one]).threads == 1
+    assert ceilings.basis([one, two]).threads is None
+
+
+def test_the_threads_of_the_cell_are_asked_for_and_recorded(bench: Bench) -> None:
+    made = runner_on(bench).ceilings(changed(CELL, threads=1), Plan("campaign", "suite", MEASURE), whole=False).trial
+    assert {ceiling.threads for ceiling in made.ceilings} == {1}
 
 
 class Scripted:

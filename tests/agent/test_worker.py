@@ -11,7 +11,7 @@ import pytest
 
 from agent import engines, models, worker
 from agent.engines.fake import Fake
-from agent.orders import Answer, Load, Loaded, Prompt, Ready, Refused, Repeat
+from agent.orders import Answer, CeilingMeasured, Load, Loaded, MeasureCeiling, Prompt, Ready, Refused, Repeat
 from phasewatt.fields import Phase
 
 LOAD = Load(
@@ -44,6 +44,23 @@ def test_threads_left_out_are_the_engines_own_choice_again() -> None:
     finally:
         torch.set_num_threads(before)
     assert [reply.threads for reply in found if isinstance(reply, Ready)] == [before, before + 3, before]
+
+
+def test_ceilings_are_measured_with_the_threads_that_are_asked_for() -> None:
+    """And with torch's own number where none is, whatever was asked for before."""
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'phasewatt[torch]'")
+    before = torch.get_num_threads()
+    orders = [
+        MeasureCeiling(
+            work="launch", shape=(1,), dtype="float32", accelerator="cpu", repetitions=1, seconds=0.0, threads=threads
+        )
+        for threads in (before + 1, None)
+    ]
+    try:
+        found = _answers("transformers", *orders)
+    finally:
+        torch.set_num_threads(before)
+    assert [reply.threads for reply in found if isinstance(reply, CeilingMeasured)] == [before + 1, before]
 
 
 def test_an_order_that_fails_is_refused_and_the_next_is_answered() -> None:
