@@ -22,30 +22,15 @@ from pathlib import Path
 
 from collector import job_spec
 from collector.job_spec import JobRow
-from collector.store import TrialQuery, open_store
+from collector.store import open_store
 from phasewatt.jobs import State
 from tests.faults.field import Collector, Field, field, until
+from tests.fixtures.fake_job import stored_cells, suite
 
-SUITE = """
-about = "cells of a fake engine, a second or two each"
-[measure]
-repetitions = 3
-window_s = 0.1
-unmetered_window_s = 0.1
-limit_s = 1
-warmup_limit_s = 0.1
-idle_s = 0
-gate_s = 0
-decode_steps = 4
-profile_repetitions = 1
-[[cells]]
-model = "stories15m"
-engine = "fake"
-prompt_tokens = [16, 17, 18, 19, 20, 21, 22, 23]
-output_tokens = [4, 5, 6]
-"""
-CELLS = 24
+PROMPT_TOKENS, OUTPUT_TOKENS = range(16, 24), range(4, 7)
+CELLS = len(PROMPT_TOKENS) * len(OUTPUT_TOKENS)
 JOB = 'suite = "many"\n[targets]\ndevices = ["board-1"]\n'
+_JOB_ID = "j1"
 _READY_S = 90.0
 _END_S = 600.0
 _WITHIN_S = 4.0  # after a start, a kill comes
@@ -90,7 +75,7 @@ def main() -> int:
 def _run(fleet: Field, kills: int, draw: random.Random) -> int:
     state = fleet.root / "board"
     state.mkdir()
-    (state / "many.toml").write_text(SUITE)
+    (state / "many.toml").write_text(suite(PROMPT_TOKENS, OUTPUT_TOKENS))
     allowed = f'suites = ["{state / "many.toml"}"]\nunsynchronised_clock = true\nmost_restarts = 1000\n'
     (state / "agent.toml").write_text(f'meters = ["none"]\n[jobs]\n{allowed}')
     collector = fleet.collector()
@@ -100,8 +85,8 @@ def _run(fleet: Field, kills: int, draw: random.Random) -> int:
         _submit(collector)
         done = _strike_until_done(fleet, collector, agent, kills, draw)
         until(lambda: _state(collector).is_final, _END_S, (fleet.root / "agent.log").read_text)
-        until(lambda: len(_cells(collector)) >= CELLS, _READY_S)
-        return _told(done, _state(collector), _cells(collector))
+        until(lambda: len(stored_cells(collector.url, _JOB_ID)) >= CELLS, _READY_S)
+        return _told(done, _state(collector), stored_cells(collector.url, _JOB_ID))
     finally:
         agent.kill()
 
@@ -130,19 +115,14 @@ def _told(kills: int, state: State, cells: list[str]) -> int:
 def _submit(collector: Collector) -> None:
     with contextlib.closing(open_store(collector.url)) as store:
         until(lambda: bool(store.devices()), _READY_S)
-        job = JobRow("j1", job_spec.parse(JOB, "job.toml"), time.time())
+        job = JobRow(_JOB_ID, job_spec.parse(JOB, "job.toml"), time.time())
         store.jobs.submit(job, job_spec.executions_of(job, None, store.devices(), time.time()))
 
 
 def _state(collector: Collector) -> State:
     with contextlib.closing(open_store(collector.url)) as store:
-        (execution,) = store.jobs.executions("j1")
+        (execution,) = store.jobs.executions(_JOB_ID)
         return execution.standing.state
-
-
-def _cells(collector: Collector) -> list[str]:
-    with contextlib.closing(open_store(collector.url)) as store:
-        return [stored.trial.cell for stored in store.trials(TrialQuery(campaign="j1"))]
 
 
 if __name__ == "__main__":

@@ -4,36 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from collector.store import TrialQuery, open_store
+from collector.store import open_store
 from phasewatt.jobs import Standing, State
+from tests.faults.field import until
+from tests.fixtures.fake_job import stored_cells, suite
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]
 
 PATIENCE_S = 240.0
-SUITE = """
-about = "cells of about a second"
-[measure]
-repetitions = 3
-window_s = 0.1
-unmetered_window_s = 0.1
-limit_s = 1
-warmup_limit_s = 0.1
-idle_s = 0
-gate_s = 0
-decode_steps = 4
-profile_repetitions = 1
-[[cells]]
-model = "stories15m"
-engine = "fake"
-prompt_tokens = [16, 17, 18, 19]
-output_tokens = 4
-"""
 JOB = 'suite = "ours"\n[targets]\nlabels = ["lab", "none"]\n'
 
 
@@ -42,7 +25,7 @@ def test_a_job_by_label_outlives_a_crash_of_its_board(fleet: Any, mosquitto: Any
     address = f"{mosquitto.host}:{mosquitto.port}"
     state = tmp_path / "board"
     state.mkdir()
-    (tmp_path / "ours.toml").write_text(SUITE)
+    (tmp_path / "ours.toml").write_text(suite(range(16, 20), [4]))
     (tmp_path / "job.toml").write_text(JOB)
     (tmp_path / "wrong.toml").write_text(JOB.replace("ours", "phases"))
     (state / "agent.toml").write_text(
@@ -51,17 +34,17 @@ def test_a_job_by_label_outlives_a_crash_of_its_board(fleet: Any, mosquitto: Any
     )
     fleet.collector(address)
     daemon = fleet.daemon("board", "--device", "board-1", "--broker", address)
-    _until(lambda: _labels(fleet) == ["lab"])
+    until(lambda: _labels(fleet) == ["lab"], PATIENCE_S)
     assert fleet.collect("jobs", "submit", str(tmp_path / "job.toml"), "--id", "j1").returncode == 0
-    _until(lambda: _standing(fleet, "j1", "board-1").done > 0)
+    until(lambda: _standing(fleet, "j1", "board-1").done > 0, PATIENCE_S)
     daemon.kill()
     fleet.daemon("board", "--device", "board-1", "--broker", address)
     fleet.collect("jobs", "submit", str(tmp_path / "wrong.toml"), "--id", "j2")
-    _until(lambda: _standing(fleet, "j1", "board-1").state is State.SUCCEEDED)
-    _until(lambda: _standing(fleet, "j2", "board-1").state is State.REJECTED)
+    until(lambda: _standing(fleet, "j1", "board-1").state is State.SUCCEEDED, PATIENCE_S)
+    until(lambda: _standing(fleet, "j2", "board-1").state is State.REJECTED, PATIENCE_S)
     assert "suite 'phases' is not allowed on this board" in (_standing(fleet, "j2", "board-1").reason or "")
-    _until(lambda: len(_cells(fleet)) >= 4)
-    cells = _cells(fleet)
+    until(lambda: len(stored_cells(fleet.db, "j1")) >= 4, PATIENCE_S)
+    cells = stored_cells(fleet.db, "j1")
     assert len(set(cells)) == len(cells) == 4
     (shown,) = json.loads(fleet.collect("jobs", "show", "j1", "--json").stdout)["jobs"]
     told = {run["device"]: (run["state"], run["trials"], run["reason"]) for run in shown["runs"]}
@@ -69,11 +52,6 @@ def test_a_job_by_label_outlives_a_crash_of_its_board(fleet: Any, mosquitto: Any
         "board-1": ("succeeded", 4, None),
         "label:none": ("rejected", 0, "no device has the label 'none'"),
     }
-
-
-def _cells(fleet: Any) -> list[str]:
-    with contextlib.closing(open_store(fleet.db)) as store:
-        return [stored.trial.cell for stored in store.trials(TrialQuery(campaign="j1"))]
 
 
 def _labels(fleet: Any) -> list[str]:
@@ -85,10 +63,3 @@ def _standing(fleet: Any, job: str, device: str) -> Standing:
     """Off the store: a command a look would cost a second each."""
     with contextlib.closing(open_store(fleet.db)) as store:
         return next(each.standing for each in store.jobs.executions(job) if each.device == device)
-
-
-def _until(condition: Any) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "not in time"
-        time.sleep(0.2)
