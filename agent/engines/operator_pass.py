@@ -8,7 +8,7 @@ one for the first, and what is replayed then has its operators by the order of i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -208,10 +208,7 @@ def _read(events: Iterable[Any]) -> Trace:
                 found_ranges.append(Range(operator, launch.thread, launch.at_ns, end_ns))
             else:
                 operations.append(Kernel(name, launch.at_ns, end_ns, launch))
-    kernels = []
-    for name, event in on_device:
-        by = by_operation.get(event.linked_correlation_id()) or by_call.get(event.correlation_id())
-        kernels.append(Kernel(name, event.start_ns(), event.start_ns() + event.duration_ns(), by))
+    kernels = [_kernel(name, event, by_operation, by_call) for name, event in on_device]
     seen = {event.correlation_id() for _, event in on_device}
     return Trace(
         kernels=tuple(sorted(kernels, key=lambda kernel: kernel.start_ns)),
@@ -220,6 +217,11 @@ def _read(events: Iterable[Any]) -> Trace:
         launches=len(launched),
         lost=len(launched - seen),
     )
+
+
+def _kernel(name: str, event: Any, by_operation: Mapping[int, Launch], by_call: Mapping[int, Launch]) -> Kernel:
+    by = by_operation.get(event.linked_correlation_id()) or by_call.get(event.correlation_id())
+    return Kernel(name, event.start_ns(), event.start_ns() + event.duration_ns(), by)
 
 
 def _is_call(name: str) -> bool:
