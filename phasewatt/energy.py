@@ -93,7 +93,7 @@ def _beats(run: PhaseRun) -> list[Beat]:
     if run.phase is Phase.IDLE:
         return []
     starts_ns, durations_ns = run.starts_ns[run.warmup :], run.durations_ns[run.warmup :]
-    steps = run.kv_end - run.kv_start if run.phase is Phase.DECODE else 1
+    steps = run.phase.steps(run.kv_start, run.kv_end)
     return [Beat(starts_ns, durations_ns, parts) for parts in sorted({1, steps})]
 
 

@@ -36,6 +36,10 @@ class Phase(enum.Enum):
     DECODE = "decode"  # one token a step, from a stated depth of the KV cache
     REQUEST = "request"  # prefill and every decode step, as a client would see it
 
+    def steps(self, kv_start: int, kv_end: int) -> int:
+        """How many alike steps one repetition has between two depths of the cache; of all but a decode it is one."""
+        return kv_end - kv_start if self is Phase.DECODE else 1
+
 
 class Scope(enum.Enum):
     """What a power figure covers. Figures of unlike scopes are never ranked against each other."""

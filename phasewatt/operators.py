@@ -49,6 +49,14 @@ _ATTENTION = (Operator.QKV_PROJ, Operator.ROTARY, Operator.ATTN_CORE, Operator.O
 _FFN = (Operator.FFN_UP, Operator.ACT, Operator.FFN_DOWN, Operator.ROUTER, Operator.DISPATCH, Operator.EXPERTS)
 
 
+_BY_NAME: Mapping[str, Operator] = {operator.value: operator for operator in Operator}
+
+
+def named(name: str) -> Operator | None:
+    """The operator that a profile calls `name`; None: a newer agent's, which is not known here."""
+    return _BY_NAME.get(name)
+
+
 def group_of(operator: Operator) -> Group:
     """The group that `operator` is summed to."""
     if operator in _ATTENTION:

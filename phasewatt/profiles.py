@@ -9,6 +9,7 @@ from msgspec import Meta, field
 from phasewatt.fields import Count, Label, Phase, Positive, Record, Text
 
 Figure = Annotated[float, Meta(ge=-1e30, le=1e30)]
+TRUNCATED = "truncated"  # in the reason of a profile that lacks kernels
 
 
 class KernelTime(Record, frozen=True):
@@ -47,6 +48,11 @@ class OperatorProfile(Record, frozen=True):
     busy_ns: Count = 0  # union of all kernels and copies; of a GPU, in as many repetitions without ranges
     elapsed_ns: Count = 0  # of the same: from the first kernel's start to the last one's end; what is not busy are gaps
     reason: Text | None = None  # why there is nothing, or what it lacks: "truncated: ..."
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether it lacks kernels, so that its times are too short."""
+        return self.reason is not None and TRUNCATED in self.reason
 
 
 class OperatorCounters(Record, frozen=True):

@@ -7,18 +7,17 @@ the time of all kernels, those included that no operator could be found for.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from phasewatt import bounds
 from phasewatt.bounds import Bound, Verdict
 from phasewatt.ceilings import Peak, Peaks
 from phasewatt.fields import Phase, Record
-from phasewatt.operators import Group, Operator, group_of
+from phasewatt.operators import Group, Operator, group_of, named
 from phasewatt.profiled_work import Demand, Demands, demands
 from phasewatt.profiles import OperatorProfile, OperatorTime
 from phasewatt.records import Trial
 
-TRUNCATED = "truncated"  # in the reason of a profile that lacks kernels
 UNATTRIBUTED = 0.03  # share of the kernels' time from which on a reader is told
 _OFF = 0.05  # share by which kernels may outlast the unprofiled whole before a reader is told
 _REPLAYED = frozenset({"graph", "compiled"})
@@ -84,7 +83,7 @@ def points_of(trial: Trial, profile: OperatorProfile, peaks: Peaks) -> PhasePoin
         kv_start=profile.kv_start,
         kv_end=profile.kv_end,
         attention=asked.attention,
-        busy_s=profile.busy_ns * each_s,
+        busy_s=_busy_s(profile),
         gaps=gaps,
         gaps_of=gaps_of,
         unattributed=unattributed,
@@ -94,6 +93,11 @@ def points_of(trial: Trial, profile: OperatorProfile, peaks: Peaks) -> PhasePoin
         remarks=tuple(_remarks(trial, profile, unattributed)),
         reason=None,
     )
+
+
+def _busy_s(profile: OperatorProfile) -> float:
+    """Of one repetition."""
+    return profile.busy_ns * 1e-9 / profile.repetitions
 
 
 def _longest_first(timed: Sequence[OperatorTime]) -> list[OperatorTime]:
@@ -133,7 +137,7 @@ class _Maker:
 
     def whole(self, gaps: float | None) -> Point:
         """All operators together, over the time in which any kernel ran."""
-        busy_s = self._profile.busy_ns * 1e-9 / self._profile.repetitions
+        busy_s = _busy_s(self._profile)
         launches = sum(each.launches for each in self._profile.operators) / self._profile.repetitions
         demand = self._kept(self._asked.whole)
         verdict = bounds.of_phase(demand, busy_s, gaps, self._peaks)
@@ -141,7 +145,7 @@ class _Maker:
 
     def operator(self, timed: OperatorTime) -> Point:
         """One operator."""
-        known = next((each for each in Operator if each.value == timed.operator), None)
+        known = named(timed.operator)
         device_s = timed.device_ns * 1e-9 / self._profile.repetitions
         launches = timed.launches / self._profile.repetitions
         demand = self._kept(self._demand(known, timed.operator))
@@ -156,9 +160,9 @@ class _Maker:
 
     def _kept(self, demand: Demand) -> Demand:
         """No FLOPs and bytes beside times that lack kernels: their rates would be too high."""
-        lack = self._profile.reason
-        truncated = lack is not None and TRUNCATED in lack
-        return Demand(None, None, f"the profile lacks kernels: {lack}") if truncated else demand
+        if not self._profile.is_truncated:
+            return demand
+        return Demand(None, None, f"the profile lacks kernels: {self._profile.reason}")
 
     def _point(
         self, name: str, group: Group | None, device_s: float, launches: float, demand: Demand, verdict: Verdict
@@ -197,10 +201,9 @@ def _share(rate: float | None, ceiling: float | None) -> float | None:
 def _shares(profile: OperatorProfile, kernels_ns: int) -> dict[str, float]:
     """Of attention, FFN, the rest that is known, and what could not be attributed."""
     summed: dict[str, float] = {group.value: 0.0 for group in Group}
-    known: Mapping[str, Operator] = {each.value: each for each in Operator}
     for timed in profile.operators:
-        group = group_of(known[timed.operator]) if timed.operator in known else Group.REST
-        summed[group.value] += timed.device_ns / kernels_ns
+        known = named(timed.operator)
+        summed[(Group.REST if known is None else group_of(known)).value] += timed.device_ns / kernels_ns
     return summed | {"unattributed": profile.unattributed_ns / kernels_ns}
 
 
@@ -208,8 +211,7 @@ def _gaps(trial: Trial, profile: OperatorProfile) -> tuple[float | None, str]:
     """Against the time without a profiler where the phase was timed: a profiler slows launches."""
     timed_s = _unprofiled_s(trial, profile)
     if timed_s is not None:
-        busy_s = profile.busy_ns * 1e-9 / profile.repetitions
-        return max(0.0, 1 - busy_s / timed_s), "host time without the profiler"
+        return max(0.0, 1 - _busy_s(profile) / timed_s), "host time without the profiler"
     if profile.elapsed_ns <= 0:
         return None, "neither the phase nor its profile says how long it took"
     return max(0.0, 1 - profile.busy_ns / profile.elapsed_ns), "elapsed time under the profiler, which slows launches"
@@ -239,7 +241,7 @@ def _remarks(trial: Trial, profile: OperatorProfile, unattributed: float) -> Ite
         longest = ", ".join(each.name for each in profile.unattributed[:3])
         yield f"{unattributed:.1%} of the kernels' time belongs to no operator" + (f": {longest}" if longest else "")
     timed_s = _unprofiled_s(trial, profile)
-    busy_s = profile.busy_ns * 1e-9 / profile.repetitions
+    busy_s = _busy_s(profile)
     if timed_s is not None and busy_s > (1 + _OFF) * timed_s:
         yield f"under the profiler kernels take {busy_s / timed_s - 1:.0%} longer than the phase without it"
     if trial.conditions.mode == "compiled":

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from collector.findings import bounds
 from collector.findings.bounds import Bounds, above, below, exact
 from collector.findings.checks import Check, opened, unmeasured
-from collector.findings.device_time import Timed, bases, timed, trials_of, without_device_time
-from collector.findings.families import Family
+from collector.findings.device_time import Timed, bases, timed, without_device_time
+from collector.findings.families import Family, trials_of
 from collector.findings.finding import Each, Judged
 from collector.findings.machine import Machine
 from collector.findings.pictures import Line, Lines, Picture, Point
@@ -75,7 +75,7 @@ def _asked(family: Family, phase: Phase, each: Timed) -> tuple[float, float]:
     """FLOPs and bytes of what was timed."""
     work = each.trials[0].trial.work
     assert work is not None
-    steps = each.cell.kv_end - each.cell.kv_start if phase is Phase.DECODE else 1
+    steps = phase.steps(each.cell.kv_start, each.cell.kv_end)
     width = roofline.weight_element_bytes(work.dtype, work.quantization)
     lengths = (each.cell.kv_start, each.cell.kv_end)
     flops = roofline.phase_flops(work.task, phase, *lengths)

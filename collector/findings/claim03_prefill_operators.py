@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from collector.findings.bounds import above, below
 from collector.findings.checks import Check, unmeasured
-from collector.findings.families import Family
+from collector.findings.families import Family, trials_of
 from collector.findings.finding import Each, Judged
-from collector.findings.operator_times import Split, splits, trials_of
+from collector.findings.operator_times import Split, splits
 from collector.findings.pictures import Line, Lines, Picture, Point
 from collector.findings.wanted import from_suite
 from phasewatt.fields import Phase

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from collector.findings.bounds import Bounds, above, below, within
 from collector.findings.checks import Check, unmeasured
 from collector.findings.claim03_prefill_operators import figure_of, picture_of
-from collector.findings.families import Family
+from collector.findings.families import Family, trials_of
 from collector.findings.finding import Each, Judged
-from collector.findings.operator_times import Split, splits, trials_of
+from collector.findings.operator_times import Split, splits
 from collector.findings.wanted import from_suite
 from phasewatt.fields import Phase
 from phasewatt.operators import Group

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from collector.findings.bounds import Bounds, above, below
 from collector.findings.checks import Check, unmeasured
-from collector.findings.device_time import Timed, bases, timed, trials_of, without_device_time
-from collector.findings.families import Family
+from collector.findings.device_time import Timed, bases, timed, without_device_time
+from collector.findings.families import Family, trials_of
 from collector.findings.finding import Each, Judged
 from collector.findings.pictures import Line, Lines, Picture, Point
 from collector.findings.wanted import DECODES, PREFILLS

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from collector.findings.bounds import Bounds, above, below
 from collector.findings.checks import Check, Verdict, opened, unmeasured
-from collector.findings.device_time import Timed, bases, timed, trials_of, without_device_time
-from collector.findings.families import Family
+from collector.findings.device_time import Timed, bases, timed, without_device_time
+from collector.findings.families import Family, trials_of
 from collector.findings.finding import Each, Judged
 from collector.findings.pictures import Line, Lines, Picture, Point
 from collector.findings.wanted import from_suite

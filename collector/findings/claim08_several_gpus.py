@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from collector.findings.bounds import Bounds, above, below
 from collector.findings.checks import unmeasured
-from collector.findings.device_time import Timed, bases, timed, trials_of
-from collector.findings.families import Family
+from collector.findings.device_time import Timed, bases, timed
+from collector.findings.families import Family, trials_of
 from collector.findings.finding import Each, Judged
 from collector.findings.pictures import Bar, Bars
 from collector.findings.wanted import from_none

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from collector.findings.bounds import Bounds, above, below
 from collector.findings.checks import Check, unmeasured
-from collector.findings.device_time import Timed, bases, timed, trials_of
-from collector.findings.families import Family
+from collector.findings.device_time import Timed, bases, timed
+from collector.findings.families import Family, trials_of
 from collector.findings.finding import Each, Judged
 from collector.findings.operator_times import Split, splits
 from collector.findings.pictures import Bar, Bars, Picture

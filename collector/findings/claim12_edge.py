@@ -9,8 +9,8 @@ from typing import NamedTuple
 from collector.findings.bounds import Bounds, above
 from collector.findings.checks import Check, Verdict, together, unmeasured
 from collector.findings.claim01_phase_bounds import SHORTEST, intensity, split_checks
-from collector.findings.device_time import Timed, bases, timed, trials_of
-from collector.findings.families import Family
+from collector.findings.device_time import Timed, bases, timed
+from collector.findings.families import Family, trials_of
 from collector.findings.finding import Each, Judged
 from collector.findings.pictures import Bar, Bars
 from collector.findings.wanted import CEILINGS, from_suite

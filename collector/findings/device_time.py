@@ -55,11 +55,6 @@ def bases(several: list[Timed]) -> str | None:
     return " and ".join(dict.fromkeys(each.basis for each in several)) or None
 
 
-def trials_of(several: list[Timed]) -> tuple[StoredTrial, ...]:
-    """What they rest on, each once."""
-    return tuple({stored.record_id: stored for each in several for stored in each.trials}.values())
-
-
 def without_device_time(family: Family) -> str | None:
     """Why trials of the family that were run say nothing of the hardware; None: they do, or there are none."""
     for stored in family.trials:
@@ -93,6 +88,6 @@ def _timed(cell: Cell, phase: Phase, several: list[tuple[StoredTrial, Readings, 
     found = bounds.measured([readings for _, readings, _ in several], f"{phase.value} {cell}")
     if found is None:
         return None
-    steps = cell.kv_end - cell.kv_start if phase is Phase.DECODE else 1
+    steps = phase.steps(cell.kv_start, cell.kv_end)
     basis = " and ".join(dict.fromkeys(basis for _, _, basis in several))
     return Timed(cell, found.times(1 / steps), basis, tuple(stored for stored, _, _ in several))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from collector.conditions import GroupKey, group_of, in_order, labels, printable
 from collector.findings.machine import Machine, machine_of
@@ -49,10 +49,23 @@ class Family(NamedTuple):
         return self.trials[0].trial.conditions.mode
 
 
+class RestsOnTrials(Protocol):
+    """What was read off trials."""
+
+    @property
+    def trials(self) -> tuple[StoredTrial, ...]:
+        """Those trials."""
+
+
 class _Key(NamedTuple):
     way: GroupKey
     shape: Architecture
     weights: tuple[str, str | None]
+
+
+def trials_of(several: Iterable[RestsOnTrials]) -> tuple[StoredTrial, ...]:
+    """What they rest on, each once."""
+    return tuple({stored.record_id: stored for each in several for stored in each.trials}.values())
 
 
 def counts(stored: StoredTrial) -> bool:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from collector.findings.bounds import LEAST_HALF_WIDTH, Bounds
 from collector.findings.families import Family
 from collector.stored import StoredTrial
 from phasewatt.fields import Phase
-from phasewatt.operators import Group, Operator, group_of
+from phasewatt.operators import Group, Operator, group_of, named
 from phasewatt.profiles import OperatorProfile
 
 _ENDS = (Operator.EMBEDDING, Operator.LM_HEAD, Operator.SAMPLING)  # once a pass, not once a layer
-_BY_VALUE = {operator.value: operator for operator in Operator}
 
 
 class Split(NamedTuple):
@@ -58,24 +57,17 @@ def splits(family: Family, phase: Phase) -> list[Split]:
     return [each for each in every if each.group(Group.FFN).value and each.group(Group.ATTENTION).value]
 
 
-def trials_of(several: Iterable[Split]) -> tuple[StoredTrial, ...]:
-    """What they rest on, each once."""
-    return tuple({stored.record_id: stored for each in several for stored in each.trials}.values())
-
-
 def _is_whole(profile: OperatorProfile) -> bool:
-    cut = (profile.reason or "").startswith("truncated")
-    return bool(profile.repetitions and profile.operators) and not cut
+    return bool(profile.repetitions and profile.operators) and not profile.is_truncated
 
 
 def _split(length: tuple[int, int], phase: Phase, several: list[tuple[StoredTrial, OperatorProfile]]) -> Split:
     kv_start, kv_end = length
-    steps = kv_end - kv_start if phase is Phase.DECODE else 1
-    passes = steps * sum(profile.repetitions for _, profile in several)
+    passes = phase.steps(kv_start, kv_end) * sum(profile.repetitions for _, profile in several)
     summed: Counter[Operator] = Counter()
     for _, profile in several:
         for each in profile.operators:
-            summed[_BY_VALUE.get(each.operator, Operator.OTHER)] += each.device_ns
+            summed[named(each.operator) or Operator.OTHER] += each.device_ns
     return Split(
         kv_start=kv_start,
         kv_end=kv_end,

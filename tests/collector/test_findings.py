@@ -272,11 +272,10 @@ def test_missing_counters_are_named_with_their_reason():
     assert [check for check in finding.checks if check.verdict.value == HOLDS]
 
 
-def test_a_truncated_profile_is_no_evidence():
+@pytest.mark.parametrize("reason", ["truncated: 2 of 9", "two passes differ; truncated: 2 of 9"])
+def test_a_truncated_profile_is_no_evidence(reason):
     cut = [
-        trials.stored(
-            changed(s.trial, profiles=tuple(changed(p, reason="truncated: 2 of 9") for p in s.trial.profiles))
-        )
+        trials.stored(changed(s.trial, profiles=tuple(changed(p, reason=reason) for p in s.trial.profiles)))
         for s in paper()
     ]
     assert {study.verdicts(cut)[claim, "server"] for claim in (3, 4)} == {OPEN}
