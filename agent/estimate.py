@@ -46,7 +46,7 @@ RATES: Mapping[str, Rates] = {
 
 def phase_s(shape: Architecture, cell: Cell, phase: Phase, decode_steps: int, rates: Rates) -> float:
     """One repetition of `phase`."""
-    task = _task(shape, cell)
+    task = task_of(shape, cell)
     prompt, output = cell.prompt_tokens, cell.output_tokens
     if phase is Phase.REQUEST:
         once_s = phase_s(shape, cell, Phase.PREFILL, decode_steps, rates)
@@ -112,7 +112,8 @@ def _window_s(measure: Measure, once_s: float, metered: bool) -> float:
     return window_s * _LENGTHENED + _AROUND_WINDOW_S if metered and window_s < measure.longest_window_s else window_s
 
 
-def _task(shape: Architecture, cell: Cell) -> Task:
+def task_of(shape: Architecture, cell: Cell) -> Task:
+    """What the cell asks of a model of that shape; its prompt is not drawn for an estimate."""
     return Task(
         architecture=shape,
         batch=cell.batch,

@@ -6,10 +6,11 @@ from msgspec import Struct
 
 from agent import bench, ceilings, memory
 from agent.cells import Cell, Suite
+from agent.estimate import task_of
 from agent.host import Host
 from agent.pace import Expectation, Pace, in_words, shape_of, sources
 from agent.sequence import sequence
-from phasewatt.work import Architecture, Task
+from phasewatt.work import Architecture
 
 
 class PlannedCell(Struct, frozen=True):
@@ -82,7 +83,7 @@ def free_bytes(cell: Cell, host: Host) -> int | None:
 
 def _planned(cell: Cell, suite: Suite, host: Host, expected: Expectation) -> PlannedCell:
     shape = shape_of(cell)
-    needed = None if shape is None else bench.needed_bytes(_task(cell, shape), cell)
+    needed = None if shape is None else bench.needed_bytes(task_of(shape, cell), cell)
     free = free_bytes(cell, host)
     return PlannedCell(
         label=cell.label,
@@ -102,13 +103,3 @@ def _why_skipped(cell: Cell, shape: Architecture, needed: int | None, free: int 
     if needed is not None and free is not None and needed > free:
         return f"skipped: needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
     return None
-
-
-def _task(cell: Cell, shape: Architecture) -> Task:
-    return Task(
-        architecture=shape,
-        batch=cell.batch,
-        prompt_tokens=cell.prompt_tokens,
-        prompt_digest="",
-        output_tokens=cell.output_tokens,
-    )

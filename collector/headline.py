@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from collector.comparison import ComparedWork, Fact, Headline, Row, Verdict
 from collector.conditions import printable
-from collector.numbers import significant
+from collector.numbers import count, significant
 from collector.pairing import Across, Pairing, weights_differ
 from collector.scopes import scopes_told
 
@@ -31,7 +31,7 @@ def heading(pairing: Pairing, across: Across | None) -> str:
     """What is compared, and the difference that was asked for."""
     if not pairing.works:
         return "Nothing to compare"
-    counted = f"{_count(len(pairing.works), 'piece')} of work, {_count(len(pairing.groups), 'group')}"
+    counted = f"{count(len(pairing.works), 'piece')} of work, {count(len(pairing.groups), 'group')}"
     if across is None:
         return f"The same work compared: {counted}"
     values = " against ".join(dict.fromkeys(_values(pairing, across)))
@@ -148,7 +148,3 @@ def _why_no_energy(works: Sequence[ComparedWork], index: int, label: str) -> str
             return f"energy not compared: {whose}{cells[0].reason}"
     unlike = next((each.told for work in works for each in work.unlike_scopes if each.group == label), None)
     return f"energy not compared: {unlike or 'no power scope in common'}" if rows else None
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

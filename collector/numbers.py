@@ -71,9 +71,10 @@ def ratio_interval(cell: Cell) -> str:
 def evidence(cell: Cell) -> str:
     """What a cell rests on, such as "2 trials, 40 repetitions"; without repetitions where a trial gives one value."""
     if cell.trials == cell.repetitions:
-        return _count(cell.trials, "trial") if cell.trials else ""
-    return f"{_count(cell.trials, 'trial')}, {_count(cell.repetitions, 'repetition')}"
+        return count(cell.trials, "trial") if cell.trials else ""
+    return f"{count(cell.trials, 'trial')}, {count(cell.repetitions, 'repetition')}"
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """Such as "1 trial" and "2 trials"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 
 import msgspec
@@ -58,10 +59,9 @@ def positive(text: str) -> int:
     """A whole number above 0, as argparse takes a type.
 
     Raises:
-        argparse.ArgumentTypeError: it is 0 or less.
-        ValueError: it is no whole number, which argparse tells in words of its own.
+        argparse.ArgumentTypeError: it is none.
     """
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
-    return number
+    with contextlib.suppress(ValueError):
+        if (number := int(text)) > 0:
+            return number
+    raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")

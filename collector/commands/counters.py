@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from collector import reference
 from collector.commands import table
+from collector.commands.matching import matching
 from collector.counted import CountedTrial, Lengths, counted
-from collector.store import TrialQuery, open_store
-from collector.stored import StoredTrial
+from collector.store import TrialQuery
 from phasewatt.counter_tables import COLUMNS, STALL_WORDS, explained
 
 if TYPE_CHECKING:
@@ -47,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the tables."""
     query = TrialQuery(device=args.device, suite=args.suite, campaign=args.campaign, model=args.model)
-    found = counted(_trials(args.db, query, args.reference))
+    found = counted(matching(args.db, query, args.reference))
     if args.json:
         answer = Answer(trials=found.trials, lengths=found.lengths)
         print(msgspec.json.format(msgspec.json.encode(answer)).decode())
@@ -59,13 +57,6 @@ def run(args: argparse.Namespace) -> int:
         for lengths in found.lengths:
             _show_lengths(lengths)
     return 0
-
-
-def _trials(db: str, query: TrialQuery, shipped: bool) -> list[StoredTrial]:
-    if shipped:
-        return reference.load().matching(query)
-    with contextlib.closing(open_store(db)) as store:
-        return store.trials(query)
 
 
 def _show_trial(trial: CountedTrial) -> None:

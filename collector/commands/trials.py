@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 
 import msgspec
 
-from collector import reference
 from collector.commands import flags, table
-from collector.store import TrialQuery, open_store
+from collector.commands.matching import matching
+from collector.store import TrialQuery
 from collector.stored import StoredTrial
 from collector.trial_line import TrialLine, trial_line
 from phasewatt.conditions import Conditions
@@ -74,19 +73,12 @@ def run(args: argparse.Namespace) -> int:
         outcome=Outcome(args.outcome) if args.outcome else None,
         limit=args.limit,
     )
-    lines = [_listed(stored) for stored in _found(args.db, query, args.reference)]
+    lines = [_listed(stored) for stored in matching(args.db, query, args.reference)]
     if args.json:
         print(msgspec.json.format(msgspec.json.encode(Trials(trials=lines))).decode())
     else:
         table.show(_HEADERS, map(_cells, lines), _NOTHING)
     return 0
-
-
-def _found(db: str, query: TrialQuery, shipped: bool) -> list[StoredTrial]:
-    if shipped:
-        return reference.load().matching(query)
-    with contextlib.closing(open_store(db)) as store:
-        return store.trials(query)
 
 
 def _listed(stored: StoredTrial) -> ListedTrial:

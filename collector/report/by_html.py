@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
 
 import msgspec
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from collector import numbers
 from collector.by_condition import ByCondition, Stratum
 from collector.comparison import Cell, Comparison, Row
 from collector.report import by_tables, words
-from collector.report.html import HERE, Picture, bar_pictures
+from collector.report.html import Picture, bar_pictures
+from collector.report.page import page
 from collector.scopes import NEAREST
-from phasewatt import __version__
 
 _TIMES = ("ttft", "tpot", "decode_rate")
 _ENERGIES = ("decode_token_energy", "request_energy")
@@ -23,10 +21,9 @@ _BESIDE_BASELINE = 4  # columns in one table: what fits on paper
 
 def render(by: ByCondition, written_unix_s: float) -> str:
     """The whole of it as one document; everything that came from a board is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("by.html.j2").render(
+    return page(
+        "by.html.j2",
+        written_unix_s,
         by=by,
         tables=by_tables,
         pictures=[list(_pictures(index, stratum)) for index, stratum in enumerate(by.strata)],
@@ -34,8 +31,6 @@ def render(by: ByCondition, written_unix_s: float) -> str:
         words=words,
         missing=numbers.MISSING,
         method=by.strata[0].comparison.method,
-        version=__version__,
-        written=datetime.fromtimestamp(written_unix_s, timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 

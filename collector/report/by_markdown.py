@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from collector.by_condition import ByCondition
 from collector.report import by_tables, words
 from collector.report.by_tables import ByTable
-from collector.report.markdown import cell_text, marks_text, plain, table_lines
+from collector.report.markdown import cell_text, plain, table_lines
 
 
 def render(by: ByCondition) -> str:
@@ -36,7 +36,7 @@ def _lines(by: ByCondition) -> Iterator[str]:
 def _table(by: ByTable) -> Iterator[str]:
     yield f"\n### {plain(by.title)}\n"
     rows = [
-        [f"{line.title}{marks_text(line.marks)}", *map(cell_text, line.cells)]
+        [f"{line.title}{words.note_marks(line.marks)}", *map(cell_text, line.cells)]
         for section in by.table.sections
         for line in section.lines
     ]

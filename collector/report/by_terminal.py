@@ -57,7 +57,7 @@ def _table(by: ByTable, columns: Sequence[int]) -> Table:
     for section in by.table.sections:
         table.add_row(Text(section.title, style="bold"))
         for line in section.lines:
-            title = Text.assemble("  ", line.title, (_marks(line.marks), "dim"))
+            title = Text.assemble("  ", line.title, (words.note_marks(line.marks), "dim"))
             table.add_row(title, *(_cell(line.cells[column]) for column in columns))
         table.add_section()
     return table
@@ -65,17 +65,13 @@ def _table(by: ByTable, columns: Sequence[int]) -> Table:
 
 def _cell(cell: Shown) -> Text:
     beside = f" {cell.interval or cell.reason}" if cell.interval or cell.reason else ""
-    text = Text.assemble((cell.value, "bold"), beside, (_marks(cell.marks), "dim"))
+    text = Text.assemble((cell.value, "bold"), beside, (words.note_marks(cell.marks), "dim"))
     if cell.ratio:
         text.append(
             f"\n{cell.ratio}{f' {cell.verdict.value}' if cell.verdict else ''}",
             style=STYLES[cell.verdict] if cell.verdict else "",
         )
     return text
-
-
-def _marks(marks: Sequence[int]) -> str:
-    return "".join(f" {mark})" for mark in marks)
 
 
 def _conditions(differing: Sequence[tuple[str, tuple[str, ...]]], values: Sequence[str]) -> Table:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
 from typing import NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from collector.conditions import printable
 from collector.report.canvas import TEXT_PT, WIDTH_IN, ink, plain_axes, series_colour
-from collector.report.html import HERE, Picture, picture
-from phasewatt import __version__
+from collector.report.html import Picture, picture
+from collector.report.page import page
 from phasewatt.course import Stretch
 
 _PANEL_IN = 1.25
@@ -39,15 +37,12 @@ def render(
     title: str, phases: Sequence[tuple[str, Sequence[Stretch]]], summary: Sequence[str], written_unix_s: float
 ) -> str:
     """The page; `phases` are names with their stretches. Everything that came from a board is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("course.html.j2").render(
+    return page(
+        "course.html.j2",
+        written_unix_s,
         title=printable(title),
         pictures=[_drawn(index, name, stretches) for index, (name, stretches) in enumerate(phases) if stretches],
         summary=[printable(line) for line in summary],
-        version=__version__,
-        written=datetime.fromtimestamp(written_unix_s, timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timezone
 from typing import NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from collector import numbers
 from collector.conditions import printable
 from collector.findings import Answer, Check, Finding, Verdict
 from collector.report.finding_pictures import draw, in_words
-from collector.report.html import HERE, Picture, picture
-from phasewatt import __version__
+from collector.report.html import Picture, picture
+from collector.report.page import page
 
 WORDS = {
     Verdict.HOLDS: "holds",
@@ -46,19 +44,16 @@ class Section(NamedTuple):
 
 def render(source: str, answers: Sequence[Answer], remarks: Sequence[str], written_unix_s: float) -> str:
     """The page; everything that came from a board is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"printable": printable, "with_code": with_code}
-    return environment.get_template("findings.html.j2").render(
+    return page(
+        "findings.html.j2",
+        written_unix_s,
+        filters={"printable": printable, "with_code": with_code},
         source=printable(source),
         sections=list(_sections(answers)),
         devices=list(dict.fromkeys(answer.finding.device or "-" for answer in answers)),
         remarks=remarks,
         words=WORDS,
         styles=STYLES,
-        version=__version__,
-        written=datetime.fromtimestamp(written_unix_s, timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 

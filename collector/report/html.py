@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -17,17 +14,16 @@ from collector.conditions import printable
 from collector.report import layout, metering, roofline_words, tails, timelines, words
 from collector.report.bars import bars
 from collector.report.evidence import Evidence
+from collector.report.page import page
 from collector.report.repetitions import repetitions
 from collector.report.svg import inline
 from collector.scopes import NEAREST, scopes_told
-from phasewatt import __version__
 from phasewatt.fields import Scope
 from phasewatt.metrics import METRICS
 
 if TYPE_CHECKING:
     from collector.report.roofline_page import Shown
 
-HERE = Path(__file__).parent
 _LATENCIES = ("prefill_latency", "decode_step_latency", "e2e_latency")
 _ENERGIES = ("prefill_energy", "decode_token_energy", "request_energy")
 _Scopes = tuple[Scope | None, Scope | None]  # of a row, and the other that it sets beside it
@@ -50,10 +46,9 @@ def render(
 
     `profiled` are trials with operator profiles, for a section of their own.
     """
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("report.html.j2").render(
+    return page(
+        "report.html.j2",
+        written_unix_s,
         comparison=comparison,
         tables=[layout.table_of(work) for work in comparison.works],
         blocks=_blocks(len(comparison.groups)),
@@ -74,8 +69,6 @@ def render(
         bands=timelines.BANDS.values(),
         words=words,
         missing=numbers.MISSING,
-        version=__version__,
-        written=datetime.fromtimestamp(written_unix_s, timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 

@@ -46,7 +46,7 @@ def _work(work: WorkTable, labels: Sequence[str]) -> Iterator[str]:
     yield from table_lines(
         ("Metric", f"{labels[0]} (baseline)", *labels[1:]),
         (
-            [f"{line.title}{marks_text(line.marks)}", *map(cell_text, line.cells)]
+            [f"{line.title}{words.note_marks(line.marks)}", *map(cell_text, line.cells)]
             for section in work.sections
             for line in section.lines
         ),
@@ -87,12 +87,7 @@ def cell_text(cell: Shown) -> str:
     """A cell of a table, with its ratio and marks."""
     verdict = f" {cell.verdict.value}" if cell.verdict else ""
     beside = f"; {cell.ratio}{verdict}" if cell.ratio else ""
-    return f"{cell.value} {cell.interval or cell.reason}".strip() + beside + marks_text(cell.marks)
-
-
-def marks_text(marks: Sequence[int]) -> str:
-    """Numbers of notes."""
-    return "".join(f" {mark})" for mark in marks)
+    return f"{cell.value} {cell.interval or cell.reason}".strip() + beside + words.note_marks(cell.marks)
 
 
 def _conditions(comparison: Comparison) -> Iterator[str]:

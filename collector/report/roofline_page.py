@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from typing import NamedTuple
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from collector.conditions import printable
 from collector.report import roofline_words
-from collector.report.html import HERE, Picture, picture
+from collector.report.html import Picture, picture
 from collector.report.operator_bars import Bar, operator_bars
 from collector.report.operator_bars import told as bar_told
+from collector.report.page import page
 from collector.report.roofline_plot import roofline_plot
 from collector.report.roofline_plot import told as plot_told
 from collector.rooflines import Rooflines, TrialRoofline
-from phasewatt import __version__
 
 
 class Shown(NamedTuple):
@@ -43,15 +40,12 @@ def shown(found: Rooflines) -> list[Shown]:
 
 def render(found: Rooflines, written_unix_s: float) -> str:
     """The page; everything that came from a board is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("roofline.html.j2").render(
+    return page(
+        "roofline.html.j2",
+        written_unix_s,
         trials=shown(found),
         headers=roofline_words.HEADERS,
         absent=roofline_words.absent(found),
-        version=__version__,
-        written=datetime.fromtimestamp(written_unix_s, timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 

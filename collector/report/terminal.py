@@ -85,20 +85,16 @@ def _says_something(line: Line, columns: Sequence[int]) -> bool:
 
 
 def _title(line: Line) -> Text:
-    return Text.assemble("  ", line.title, (_marks(line.marks), "dim"))
+    return Text.assemble("  ", line.title, (words.note_marks(line.marks), "dim"))
 
 
 def _cell(cell: Shown) -> Text:
     beside = f" {cell.interval or cell.reason}" if cell.interval or cell.reason else ""
-    text = Text.assemble((cell.value, "bold"), beside, (_marks(cell.marks), "dim"))
+    text = Text.assemble((cell.value, "bold"), beside, (words.note_marks(cell.marks), "dim"))
     if cell.ratio:
         verdict = f" {cell.verdict.value}" if cell.verdict else ""
         text.append(f"\n{cell.ratio}{verdict}", style=STYLES[cell.verdict] if cell.verdict else "")
     return text
-
-
-def _marks(marks: Sequence[int]) -> str:
-    return "".join(f" {mark})" for mark in marks)
 
 
 def _conditions(comparison: Comparison) -> Iterator[RenderableType]:

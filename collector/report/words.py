@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from collector.comparison import Comparison, Row
 from collector.conditions import NO_MARKS
@@ -80,3 +80,8 @@ def refused(entry: Refused) -> str:
     """Whose trials were left out, and how many: "alpha, phases/chat, 2 trials"."""
     counted = len(entry.record_ids)
     return f"{entry.device}, {entry.suite}/{entry.cell}, {counted} {'trial' if counted == 1 else 'trials'}"
+
+
+def note_marks(numbers_of_notes: Sequence[int]) -> str:
+    """The notes that belong to a value, such as " 1) 3)"."""
+    return "".join(f" {number})" for number in numbers_of_notes)

@@ -17,6 +17,7 @@ from collector.comparison import Comparison
 from collector.report import html, markdown, terminal
 from collector.report.evidence import Evidence, gather
 from collector.report.layout import table_of
+from collector.report.page import HERE
 from phasewatt import codec, identity
 from phasewatt.conditions import Conditions
 from phasewatt.fields import Kind, Phase, Scope
@@ -322,7 +323,7 @@ def test_html_follows_the_theme_everywhere(page: str) -> None:
 
 
 def test_html_text_has_contrast_in_light_dark_and_print() -> None:
-    styles = (html.HERE / "style.css").read_text(encoding="utf-8")
+    styles = (HERE / "style.css").read_text(encoding="utf-8")
     themes = re.findall(r":root \{(.*?)\}", styles, re.DOTALL)
     assert len(themes) == 3
     for theme in themes:
