@@ -25,14 +25,16 @@ WORK = ROOT / "build" / "matrix"
 MINORS = range(10, 14)
 EXTRAS = "nvml,collector,postgres,parquet,dataframe,dev"
 NOT_THE_WHEEL = ("tests/test_house.py", "tests/test_package.py", "tests/deploy")  # about the tree, which is not copied
-# Kill storms, restores, hostile streams, simulated sensors by the thousand, looks at pages: no version changes them.
+# Kill storms, restores, hostile streams, simulated sensors by the thousand, looks at pages, what needs a quiet clock:
+# no version of Python changes them.
 ONCE_IS_ENOUGH = (
-    *("tests/faults", "tests/machine", "tests/security", "tests/pages", "tests/system/test_restore.py"),
-    *("tests/phasewatt/test_energy_coverage.py", "tests/collector/test_hostile.py"),
+    *("tests/faults", "tests/machine", "tests/security", "tests/pages"),
+    *(f"tests/system/test_{name}.py" for name in ("restore", "managed_broker", "jobs", "watch", "simulated_board")),
+    *("tests/phasewatt/test_energy_coverage.py", "tests/collector/test_hostile.py", "tests/agent/test_calibrating.py"),
 )
+LONG = "tests/agent/test_tegrastats_line.py::test_a_hundred_thousand_mutated_lines_raise_nothing"
 BETWEEN = (*ONCE_IS_ENOUGH, "tests/system")  # for a version between the oldest and the newest, which run all programs
 OF_THE_MODEL = "torch|onnx|gguf"  # what these tests need beside torch, and without torch shows nothing
-WORKERS = 2  # of each Python: tests mostly wait
 MISSING = "not on this machine, not tested"
 ASKS = "import sys; print(*sys.version_info[:2], sep='.')"
 
@@ -144,7 +146,7 @@ def options(version: str, strict: bool) -> list[str]:
     outermost = version in (f"3.{MINORS[0]}", f"3.{MINORS[-1]}")
     ignored = [f"--ignore={path}" for path in (*NOT_THE_WHEEL, *(ONCE_IS_ENOUGH if outermost else BETWEEN))]
     skips = ["--no-skips", f"--may-skip={OF_THE_MODEL}|no recorded lines"] if strict else []
-    return ["-q", "-n", str(WORKERS), "--dist", "loadfile", "-m", "not gpu and not jetson", *ignored, *skips]
+    return ["-q", "-m", "not gpu and not jetson", f"--deselect={LONG}", *ignored, *skips]
 
 
 if __name__ == "__main__":
