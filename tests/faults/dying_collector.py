@@ -12,7 +12,8 @@ import sys
 import time
 from typing import Any
 
-from sqlalchemy import Engine, Pool, event
+from sqlalchemy import Connection, Engine, Pool, event
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from collector.app import main
 
@@ -20,29 +21,38 @@ _ROWS = "INSERT INTO ledger"
 
 
 class Commits:
-    """Counts the transactions that store rows, seen at the database driver: no part of the collector knows of it."""
+    """Counts the transactions that store rows, seen at the database driver: no part of the collector knows of it.
+
+    What a transaction has done is kept with its connection: other threads of
+    the collector commit and check in while one that stores rows is open.
+    """
 
     def __init__(self, where: str, figure: float) -> None:
         self._where = where
         self._figure = figure
-        self._stores = False
         event.listen(Engine, "before_cursor_execute", self._executing)
         event.listen(Engine, "commit", self._committing)
-        event.listen(Pool, "checkin", self._committed)
+        event.listen(Engine, "rollback", self._rolling_back)
+        event.listen(Pool, "checkin", self._checking_in)
 
-    def _executing(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        self._stores = self._stores or statement.startswith(_ROWS)
+    def _executing(self, connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith(_ROWS):
+            connection.info["stores"] = True
 
-    def _committing(self, _connection: Any) -> None:
-        if self._stores and self._where == "slow":
+    def _committing(self, connection: Connection) -> None:
+        if not connection.info.get("stores"):
+            return
+        if self._where == "slow":
             time.sleep(self._figure)
-        elif self._stores and self._where == "before":
+        elif self._where == "before":
             self._die_in_turn()
 
-    def _committed(self, _connection: Any, _record: Any) -> None:
-        if self._stores and self._where == "after":
+    def _rolling_back(self, connection: Connection) -> None:
+        connection.info.pop("stores", None)
+
+    def _checking_in(self, _connection: Any, entry: ConnectionPoolEntry) -> None:
+        if entry.info.pop("stores", False) and self._where == "after":
             self._die_in_turn()
-        self._stores = False
 
     def _die_in_turn(self) -> None:
         self._figure -= 1
