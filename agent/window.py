@@ -3,6 +3,8 @@
 A message that never gets a receipt must not hold up the rest: one that the broker ends the connection for, or
 that the collector cannot read. So messages shrink when one fails, down to single rows, and grow slowly when they
 arrive; and rows that failed three times are under suspicion: they travel alone, one at a time, after ever longer waits.
+Most failures are of no row: a fleet sends more than its broker queues, which drops the rest in silence. So fewer messages
+are on their way after each that came too late, half as many, and one more for each that arrived.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ _DOUBLINGS_MAX = 16
 _SHRINK = 8
 _GROW = 16  # this part of the full size
 _GREETED = 1 / 6  # of the usual wait, for what was on its way when the collector came
+_ROOM_LEAST = 2  # messages: one that never gets a receipt must leave room for the others
 _STRIKES = 3  # failures that make a suspect; by then messages have shrunk, so there are few
 _STRIKES_KEPT = 50_000  # rows given up at the cap leave theirs behind
 
@@ -33,12 +36,12 @@ class Window:
     """The unreceipted messages of one board: at most `messages`, and no new one above `max_bytes` together.
 
     Times are monotonic seconds. A message waits `patience_s` for its receipt, twice as long after each that came
-    too late. `message_bytes` is how large the next one should be at most.
+    too late, and half as many are on their way then. `message_bytes` is how large the next one should be at most.
     """
 
     def __init__(self, messages: int, max_bytes: int, patience_s: float, message_bytes: int) -> None:
         self.message_bytes = self._full_bytes = message_bytes
-        self._messages = messages
+        self._messages = self._room = messages
         self._max_bytes = max_bytes
         self._patience_first_s = self._patience_s = patience_s
         self._flights: list[_Flight] = []
@@ -55,7 +58,7 @@ class Window:
     def has_room(self) -> bool:
         """Whether one more message may be sent."""
         size_bytes = sum(flight.size_bytes for flight in self._flights)
-        return len(self._flights) < self._messages and size_bytes < self._max_bytes
+        return len(self._flights) < self._room and size_bytes < self._max_bytes
 
     def suspect(self, now_s: float) -> int | None:
         """A row to send alone now, if one is due."""
@@ -94,7 +97,8 @@ class Window:
                 self.forget(seq)
         before = len(self._flights)
         self._flights = [flight for flight in self._flights if flight.seqs & self._flying]
-        if len(self._flights) < before:
+        if arrived := before - len(self._flights):
+            self._room = min(self._room + arrived, self._messages)
             self._patience_s = max(self._patience_first_s, self._patience_s / 2)
             self.message_bytes = min(self.message_bytes + self._full_bytes // _GROW, self._full_bytes)
 
@@ -122,6 +126,7 @@ class Window:
                 self._strike(missing, now_s)
         if late:
             self._patience_s = min(2 * self._patience_s, _PATIENCE_MAX_S)
+            self._room = max(self._room // 2, min(_ROOM_LEAST, self._messages))
             self._shrink()
 
     def lose(self, now_s: float) -> None:

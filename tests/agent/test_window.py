@@ -83,6 +83,32 @@ def test_messages_shrink_when_one_fails_and_grow_slowly_when_they_arrive():
     assert rows.message_bytes == FULL_BYTES
 
 
+def test_fewer_are_on_their_way_after_a_late_one_and_one_more_for_each_that_arrives():
+    rows = window(messages=8)
+
+    def fills(at_s: float) -> int:
+        """How many messages fit; they are left on their way, each with the row of its number."""
+        count = 0
+        while rows.has_room():
+            count += 1
+            send(rows, count, at_s=at_s)
+        return count
+
+    assert fills(0.0) == 8
+    rows.expire(30.0)
+    assert fills(30.0) == 4
+    rows.expire(90.0)
+    assert fills(90.0) == 2
+    rows.expire(210.0)
+    assert fills(210.0) == 2  # one may be what never arrives
+    rows.settle([(1, 1)], 211.0)
+    assert fills(211.0) == 2  # three now, with the one that is still on its way
+    rows.settle([(1, 8)], 212.0)
+    assert fills(212.0) == 6
+    rows.settle([(1, 8)], 213.0)
+    assert fills(213.0) == 8  # no more than at first
+
+
 def test_an_idle_connection_that_ends_shrinks_nothing():
     rows = window()
     rows.lose(0.0)
