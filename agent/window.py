@@ -3,8 +3,8 @@
 A message that never gets a receipt must not hold up the rest: one that the broker ends the connection for, or
 that the collector cannot read. So messages shrink when one fails, down to single rows, and grow slowly when they
 arrive; and rows that failed three times are under suspicion: they travel alone, one at a time, after ever longer waits.
-Most failures are of no row: a fleet sends more than its broker queues, which drops the rest in silence. So fewer messages
-are on their way after each that came too late, half as many, and one more for each that arrived.
+Most failures are of no row: a fleet sends more than its broker queues, which drops the rest in silence. So half as many
+messages are on their way after one that came too late, and one more after each that arrived.
 """
 
 from __future__ import annotations

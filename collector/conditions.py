@@ -25,6 +25,7 @@ _NAMED = frozenset(
 NO_MARKS = "none"
 _DIGEST = "weights digest"
 _VERSION = " version"
+_LONG = 80  # letters of a reason; beyond them its details stand elsewhere
 
 
 class GroupKey(NamedTuple):
@@ -43,6 +44,12 @@ class GroupKey(NamedTuple):
 def printable(text: str) -> str:
     """`text` with every control and direction character replaced: a label from a board must not steer a terminal."""
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
+def brief(reason: str) -> str:
+    """A long `reason` without the details in brackets that it ends with."""
+    head = reason.partition(" (")[0]
+    return head if len(reason) > _LONG and reason.endswith(")") else reason
 
 
 def group_of(stored: StoredTrial, across: bool) -> GroupKey:

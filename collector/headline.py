@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from collector.comparison import ComparedWork, Fact, Headline, Row, Verdict
-from collector.conditions import printable
+from collector.conditions import brief, printable
 from collector.numbers import count, significant
 from collector.pairing import Across, Pairing, weights_differ
 from collector.scopes import scopes_told
@@ -145,6 +145,6 @@ def _why_no_energy(works: Sequence[ComparedWork], index: int, label: str) -> str
     mine, base = [row.cells[index] for row in rows], [row.cells[0] for row in rows]
     for cells, whose in ((mine, ""), (base, "baseline: ")):
         if cells and all(cell.value is None for cell in cells):
-            return f"energy not compared: {whose}{cells[0].reason}"
+            return f"energy not compared: {whose}{brief(cells[0].reason or '')}"
     unlike = next((each.told for work in works for each in work.unlike_scopes if each.group == label), None)
     return f"energy not compared: {unlike or 'no power scope in common'}" if rows else None

@@ -76,6 +76,14 @@ class Forecast(Record, frozen=True):
     remarks: tuple[str, ...]  # where it extrapolates, and what weakens it
 
 
+class FamilyFits(NamedTuple):
+    """The fits of one group's trials of one model, without a workload that is asked for."""
+
+    group: str
+    model: str
+    fits: tuple[Fitted, ...]
+
+
 class Family(NamedTuple):
     """Trials that one set of fits is made of."""
 
@@ -97,6 +105,12 @@ class PhaseFits(NamedTuple):
 def forecasts(trials: Iterable[StoredTrial], asked: Asked) -> tuple[Forecast, ...]:
     """A forecast of each device, set of conditions and model that has a trial that went well."""
     return tuple(_forecast(family, asked) for family in families(trials))
+
+
+def fits_by_family(trials: Iterable[StoredTrial]) -> tuple[FamilyFits, ...]:
+    """The fits of each device, set of conditions and model that has lengths enough for one."""
+    found = (FamilyFits(each.label, printable(each.shape.name), _shown_fits(fitted(each))) for each in families(trials))
+    return tuple(each for each in found if each.fits)
 
 
 def families(trials: Iterable[StoredTrial]) -> list[Family]:
@@ -123,14 +137,17 @@ def fitted(family: Family) -> PhaseFits:
     )
 
 
+def _shown_fits(made: PhaseFits) -> tuple[Fitted, ...]:
+    kinds = (("time", "s", made.times), ("device time", "s", made.device), ("energy", "J", made.joules))
+    shown = (
+        _shown(f"{phase.value} {what}", unit, phase, fits[phase]) for what, unit, fits in kinds for phase in PHASES
+    )
+    return tuple(each for each in shown if each is not None)
+
+
 def _forecast(family: Family, asked: Asked) -> Forecast:
     made = fitted(family)
     steps = asked.output_tokens - 1
-    fits = [
-        *(_shown(f"{phase.value} time", "s", phase, made.times[phase]) for phase in PHASES),
-        *(_shown(f"{phase.value} device time", "s", phase, made.device[phase]) for phase in PHASES),
-        *(_shown(f"{phase.value} energy", "J", phase, made.joules[phase]) for phase in PHASES),
-    ]
     return Forecast(
         group=family.label,
         model=printable(family.shape.name),
@@ -140,7 +157,7 @@ def _forecast(family: Family, asked: Asked) -> Forecast:
         device_s=_sum(made.device, asked, steps),
         energy_j=_sum(made.joules, asked, steps) if made.scope else Estimate(None, reason=NO_ENERGY),
         scope=made.scope,
-        fits=tuple(each for each in fits if each is not None),
+        fits=_shown_fits(made),
         remarks=tuple(_remarks(family.trials, made.times, asked, family.shape)),
     )
 

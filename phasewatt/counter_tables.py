@@ -31,13 +31,13 @@ class Column(NamedTuple):
 COLUMNS = (
     Column("dram", "DRAM", counter_metrics.DRAM_BUSY, _PERCENT),
     Column("sm", "SM", counter_metrics.SM_BUSY, _PERCENT),
-    Column("l2_hit", "L2 HIT", counter_metrics.L2_HITS, _PERCENT),
-    Column("l1_hit", "L1 HIT", counter_metrics.L1_HITS, _PERCENT),
-    Column("issue", "ISSUE", counter_metrics.ISSUE_BUSY, _PERCENT),
-    Column("tensor", "TENSOR", counter_metrics.TENSOR_BUSY, _PERCENT),
-    Column("occupancy", "WARPS", counter_metrics.OCCUPANCY, _PERCENT),
-    Column("occupancy_limit", "OF MOST", counter_metrics.OCCUPANCY_LIMIT, _PERCENT),
-    Column("registers", "REGISTERS", counter_metrics.REGISTERS),
+    Column("l2_hit", "L2 hit", counter_metrics.L2_HITS, _PERCENT),
+    Column("l1_hit", "L1 hit", counter_metrics.L1_HITS, _PERCENT),
+    Column("issue", "Issue", counter_metrics.ISSUE_BUSY, _PERCENT),
+    Column("tensor", "Tensor", counter_metrics.TENSOR_BUSY, _PERCENT),
+    Column("occupancy", "Warps", counter_metrics.OCCUPANCY, _PERCENT),
+    Column("occupancy_limit", "Of most", counter_metrics.OCCUPANCY_LIMIT, _PERCENT),
+    Column("registers", "Registers", counter_metrics.REGISTERS),
 )
 STALL_WORDS = (
     Word.MEMORY_DEPENDENCY,

@@ -40,7 +40,9 @@ def remarks(profile: CounterProfile, rows: Sequence[Row]) -> list[str]:
     said = [profile.reason] if profile.reason else []
     said += [f"no {name}: {why}" for row in rows for name, why in row.reasons.items() if name == "stalls"]
     said += filter(None, [counter_tables.explained(rows)])
-    lacking = [column.title for column in COLUMNS if rows and all(row.figures[column.name] is None for row in rows)]
+    lacking = [
+        column.title.upper() for column in COLUMNS if rows and all(row.figures[column.name] is None for row in rows)
+    ]
     if lacking:
         said.append(f"not counted: {', '.join(lacking)}")
     return said
@@ -49,7 +51,13 @@ def remarks(profile: CounterProfile, rows: Sequence[Row]) -> list[str]:
 def _table(rows: Sequence[Row]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("OPERATOR")
-    for heading in ("KERNELS", "TIME", "SHARE", *(column.title for column in COLUMNS), *map(_heading, STALL_WORDS)):
+    for heading in (
+        "KERNELS",
+        "TIME",
+        "SHARE",
+        *(column.title.upper() for column in COLUMNS),
+        *map(_heading, STALL_WORDS),
+    ):
         table.add_column(heading, justify="right")
     for row in rows:
         table.add_row(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from collector import reference
@@ -15,24 +15,10 @@ from collector.stored import StoredTrial
 from phasewatt.errors import ConfigInvalid
 
 if TYPE_CHECKING:
-    from collector.held_out import HeldOut
     from collector.prediction import Estimate, Forecast
     from collector.transfer import Transferred
 
 _HEADERS = ("GROUP", "MODEL", "TTFT", "DURATION", "DEVICE BUSY", "ENERGY", "SCOPE", "TRIALS")
-_FIT_HEADERS = ("FIT", "OF", "LEFT-OUT ERROR", "95 %", "R2", "LENGTHS", "FORMULA")
-_CHECK_HEADERS = (
-    "GROUP",
-    "MODEL",
-    "OF",
-    "TRIALS",
-    "MEDIAN",
-    "WORST",
-    "INTERPOLATED",
-    "GOAL",
-    "WITHIN",
-    "ERROR WHERE LEFT OUT",
-)
 _TRANSFER_HEADERS = ("DEVICE", "MODEL", "TTFT", "DURATION", "FROM", "TIMES AS FAST")
 _NOTHING = "no trial here went well; run `phasewatt-agent run input-sweep`, or take --reference"
 
@@ -86,42 +72,11 @@ def _check(args: argparse.Namespace) -> int:
     if args.json:
         _print({"schema": "predict-check/0", "fits": found})
         return 0
-    table.show(_CHECK_HEADERS, map(_check_cells, found), _NOTHING)
-    print(
-        "\nWORST is of all, INTERPOLATED the worst of those that the others enclose; the goal is judged by the latter."
-    )
-    for row in found:
-        if row.note is not None:
-            print(f"{row.group}: {row.model}: {row.subject} by {row.left_out}: {row.note}")
+    from collector.report import prediction_words
+
+    table.show_sheet(prediction_words.check(found))
+    print(f"\n{prediction_words.RULE}")
     return 0
-
-
-def _check_cells(row: HeldOut) -> tuple[object, ...]:
-    each = ", ".join(f"{key}: {_error_words(row, key)}" for key in row.errors)
-    verdict = None if row.within is None else "yes" if row.within else "no"
-    worst, inner, middle = (
-        None if share is None else f"{share:.1%}" for share in (row.worst, row.worst_interpolated, row.middle)
-    )
-    return (
-        row.group,
-        row.model,
-        row.subject,
-        row.trials,
-        middle,
-        worst,
-        inner,
-        f"{row.goal:.0%}",
-        verdict,
-        f"by {row.left_out}: {each}" if each else row.reason,
-    )
-
-
-def _error_words(row: HeldOut, key: str) -> str:
-    """Both, where some trials of a length are enclosed by the others and others of it, further off, are not."""
-    error, inner = row.errors[key], row.interpolated.get(key)
-    if inner is None:
-        return f"{error:+.1%} extrapolated"
-    return f"{inner:+.1%}" if inner == error else f"{inner:+.1%} ({error:+.1%} extrapolated)"
 
 
 def _show_transferred(found: Iterable[Transferred]) -> None:
@@ -167,27 +122,14 @@ def _ceilings(args: argparse.Namespace) -> list[StoredTrial]:
         return with_ceilings(store.trials(TrialQuery()))
 
 
-def _show(found: Iterable[Forecast]) -> None:
+def _show(found: Sequence[Forecast]) -> None:
+    from collector.report import prediction_words
+
     table.show(_HEADERS, map(_cells, found), _NOTHING)
-    fits = [(forecast.group, fitted) for forecast in found for fitted in forecast.fits]
-    if fits:
+    fits = prediction_words.fits(found)
+    if fits.rows:
         print()
-        table.show(
-            _FIT_HEADERS,
-            (
-                (
-                    group,
-                    fitted.subject,
-                    f"{max(abs(error) for error in fitted.left_out_errors.values()):.1%}",
-                    f"±{fitted.half_width:.0%}",
-                    f"{fitted.r2:.4f}",
-                    ", ".join(map(str, fitted.lengths)),
-                    f"{fitted.formula} {fitted.unit}",
-                )
-                for group, fitted in fits
-            ),
-            "",
-        )
+        table.show_sheet(fits)
     for forecast in found:
         for remark in (*_reasons(forecast), *forecast.remarks):
             print(f"{forecast.group}: {remark}")

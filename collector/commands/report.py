@@ -5,16 +5,12 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from collector.by_condition import ByCondition
 from collector.commands.selection import Selection, price_of, selected, selected_by
 from collector.commands.selection import add_arguments as add_selection
 from collector.whole_file import draft_of
 from phasewatt.errors import ConfigInvalid
-
-if TYPE_CHECKING:
-    from collector.rooflines import Rooflines
 
 _MARKDOWN = frozenset({".md", ".markdown"})
 _HTML = frozenset({".html", ".htm"})
@@ -44,26 +40,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _markdown(selection: Selection) -> str:
-    from collector.report import markdown
+    from collector.report import chapters, markdown
 
-    return markdown.render(selection.comparison, _profiled(selection))
+    return markdown.render(selection.comparison, chapters.gather(selection.comparison, selection.trials))
 
 
 def _html(selection: Selection) -> str:
-    from collector.report import evidence, html, roofline_page
+    from collector.report import chapters, evidence, html
 
     evidences = list(evidence.gather(selection.comparison, selection.trials, selection.traces))
-    profiled = roofline_page.shown(_profiled(selection))
-    return html.render(selection.comparison, evidences, time.time(), profiled)
-
-
-def _profiled(selection: Selection) -> Rooflines:
-    """Those trials of the comparison that have operator profiles."""
-    from collector.rooflines import rooflines
-
-    compared = {each for work in selection.comparison.works for ids in work.trials.values() for each in ids}
-    chosen = [stored for stored in selection.trials if stored.record_id in compared]
-    return rooflines(chosen, selection.trials)
+    told = chapters.gather(selection.comparison, selection.trials)
+    return html.render(selection.comparison, evidences, time.time(), told)
 
 
 def _by_markdown(by: ByCondition) -> str:

@@ -16,7 +16,7 @@ from collector.whole_file import draft_of
 from phasewatt.errors import ConfigInvalid
 
 if TYPE_CHECKING:
-    from collector.rooflines import Rooflines, TrialRoofline
+    from collector.rooflines import Rooflines
 
 _HTML = frozenset({".html", ".htm"})
 _NOTHING = "no trial here has an operator profile; `phasewatt-agent run phases` makes one of each phase"
@@ -71,22 +71,10 @@ def _show(found: Rooflines) -> None:
     from collector.report import roofline_words
 
     for index, trial in enumerate(found.trials):
-        _show_trial(trial, first=index == 0)
+        print("\n" if index else "", end="")
+        table.show_part(roofline_words.part(trial))
     for line in roofline_words.absent(found):
         print(f"\nnot profiled: {line}")
-
-
-def _show_trial(trial: TrialRoofline, first: bool) -> None:
-    from collector.report import roofline_words
-
-    print(("" if first else "\n\n") + trial.title)
-    print(roofline_words.ceilings(trial.peaks))
-    for shown in roofline_words.tables(trial):
-        print(f"\n{shown.title}" + (f": {shown.summary}" if shown.summary else ""))
-        if shown.rows:
-            table.show([header.upper() for header in roofline_words.HEADERS], shown.rows, "")
-        for note in shown.notes:
-            print(f"  {note}")
 
 
 def _write(path: Path, found: Rooflines) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from collector.conditions import printable
+
+if TYPE_CHECKING:
+    from collector.report.sheets import Part, Sheet
 
 _PIPED_COLUMNS = 240  # wide enough that nothing is cut where no person looks
 
@@ -26,6 +30,24 @@ def show(headers: Sequence[str], rows: Iterable[Sequence[object]], nothing: str)
         console.print(table)
     else:
         print(nothing)
+
+
+def show_part(part: Part) -> None:
+    """Print all tables of `part` below its title."""
+    print(part.title)
+    if part.remark:
+        print(part.remark)
+    for sheet in part.sheets:
+        print(f"\n{sheet.heading}")
+        show_sheet(sheet)
+
+
+def show_sheet(sheet: Sheet) -> None:
+    """Print the rows of `sheet`, if it has any, and its notes."""
+    if sheet.rows:
+        show([header.upper() for header in sheet.headers], sheet.rows, "")
+    for note in sheet.notes:
+        print(f"  {note}")
 
 
 def when(unix_s: float | None) -> str | None:

@@ -10,8 +10,9 @@ from collector import numbers
 from collector.by_condition import ByCondition, Stratum
 from collector.comparison import Cell, Comparison, Row
 from collector.report import by_tables, words
-from collector.report.html import Picture, bar_pictures
+from collector.report.html import bar_pictures
 from collector.report.page import page
+from collector.report.picture import Picture
 from collector.scopes import NEAREST
 
 _TIMES = ("ttft", "tpot", "decode_rate")

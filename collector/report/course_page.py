@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from collector.conditions import printable
 from collector.report.canvas import TEXT_PT, WIDTH_IN, ink, plain_axes, series_colour
-from collector.report.html import Picture, picture
 from collector.report.page import page
+from collector.report.picture import Picture, picture
 from phasewatt.course import Stretch
 
 _PANEL_IN = 1.25

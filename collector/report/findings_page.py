@@ -1,26 +1,21 @@
-"""The findings as one HTML file: no network, no script, readable on a phone, on paper, in light and dark."""
+"""The findings as one HTML file, and as a section of the report: no network, no script."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
-from collector import numbers
 from collector.conditions import printable
 from collector.findings import Answer, Check, Finding, Verdict
+from collector.report import finding_words
 from collector.report.finding_pictures import draw, in_words
-from collector.report.html import Picture, picture
 from collector.report.page import page
+from collector.report.picture import Picture, picture
 
-WORDS = {
-    Verdict.HOLDS: "holds",
-    Verdict.DOES_NOT_HOLD: "does not hold",
-    Verdict.NOT_ENOUGH_DATA: "not enough data",
-}
 # Classes of the style sheet; the words say the same to who sees no colour
-STYLES = {Verdict.HOLDS: "better", Verdict.DOES_NOT_HOLD: "worse", Verdict.NOT_ENOUGH_DATA: "unclear"}
+_STYLES = {Verdict.HOLDS: "better", Verdict.DOES_NOT_HOLD: "worse", Verdict.NOT_ENOUGH_DATA: "unclear"}
 
 
 class Shown(NamedTuple):
@@ -30,6 +25,7 @@ class Shown(NamedTuple):
     finding: Finding
     checks: list[tuple[Check, str, str]]  # with its value and interval, and its threshold, in words
     picture: Picture | None
+    has_place: bool  # else it is in the overview alone
 
 
 class Section(NamedTuple):
@@ -42,56 +38,49 @@ class Section(NamedTuple):
     shown: list[Shown]
 
 
+class Told(NamedTuple):
+    """All findings as a page has them."""
+
+    sections: list[Section]
+    remarks: Sequence[str]
+    undecided: list[str]  # what would decide those that have no place of their own
+    words: Mapping[Verdict, str] = finding_words.WORDS
+    styles: Mapping[Verdict, str] = _STYLES
+
+
+def told(answers: Sequence[Answer], remarks: Sequence[str], short: bool = False) -> Told:
+    """The findings; where it is to be `short`, those of which nothing was measured have no place of their own."""
+    sections = list(_sections(answers, short))
+    return Told(sections, remarks, finding_words.undecided(answers) if short else [])
+
+
 def render(source: str, answers: Sequence[Answer], remarks: Sequence[str], written_unix_s: float) -> str:
     """The page; everything that came from a board is escaped."""
     return page(
         "findings.html.j2",
         written_unix_s,
-        filters={"printable": printable, "with_code": with_code},
+        filters=FILTERS,
         source=printable(source),
-        sections=list(_sections(answers)),
-        devices=list(dict.fromkeys(answer.finding.device or "-" for answer in answers)),
-        remarks=remarks,
-        words=WORDS,
-        styles=STYLES,
+        findings=told(answers, remarks),
     )
 
 
-def _sections(answers: Iterable[Answer]) -> Iterator[Section]:
+def _sections(answers: Iterable[Answer], short: bool) -> Iterator[Section]:
     found: dict[int, list[Answer]] = {}
     for answer in answers:
         found.setdefault(answer.finding.id, []).append(answer)
     for number, several in found.items():
         first = several[0].finding
-        shown = [_shown(f"claim-{number}-{index}", answer) for index, answer in enumerate(several)]
+        shown = [_shown(f"claim-{number}-{index}", answer, short) for index, answer in enumerate(several)]
         yield Section(number, first.claim, first.brief, first.rule, shown)
 
 
-def _shown(name: str, answer: Answer) -> Shown:
+def _shown(name: str, answer: Answer, short: bool) -> Shown:
     drawn = answer.picture
-    checks = [(check, measured(check), threshold(check)) for check in answer.finding.checks]
+    has_place = not short or finding_words.has_evidence(answer.finding)
+    checks = [(check, finding_words.measured(check), finding_words.threshold(check)) for check in answer.finding.checks]
     shown = None if drawn is None else picture(draw(drawn), name, printable(drawn.title), printable(in_words(drawn)))
-    return Shown(name, answer.finding, checks, shown)
-
-
-def measured(check: Check) -> str:
-    """The value of a check with its interval, such as "12.3 % [11.9, 12.8]"."""
-    if check.value is None:
-        return numbers.MISSING
-    scale = numbers.scale_of(check.value, check.unit)
-    told = numbers.quantity(check.value, check.unit).strip()
-    if check.low is None or check.high is None or check.low == check.high:
-        return told
-    low, high = (numbers.significant(end / scale.divisor) for end in (check.low, check.high))
-    return f"{told} [{low}, {high}]"
-
-
-def threshold(check: Check) -> str:
-    """Where its whole interval is asked to lie, such as "above 50.0 %"."""
-    if check.side is None or check.threshold is None:
-        return numbers.MISSING
-    told = f"{check.side.value} {numbers.quantity(check.threshold, check.unit)}"
-    return (told if check.upper is None else f"{told} to {numbers.quantity(check.upper, check.unit)}").strip()
+    return Shown(name, answer.finding, checks, shown, has_place)
 
 
 def with_code(text: str) -> Markup:
@@ -99,3 +88,6 @@ def with_code(text: str) -> Markup:
     parts = [escape(printable(part)) for part in text.split("`")]
     coded = [Markup("<code>{}</code>").format(part) if index % 2 else part for index, part in enumerate(parts)]
     return Markup("").join(coded)
+
+
+FILTERS = {"printable": printable, "with_code": with_code}  # of the template

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
-
-from markupsafe import Markup
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from collector import numbers
 from collector.comparison import Comparison, Row
 from collector.conditions import printable
-from collector.report import layout, metering, roofline_words, tails, timelines, words
+from collector.report import (
+    counter_words,
+    findings_page,
+    layout,
+    metering,
+    prediction_words,
+    roofline_page,
+    roofline_words,
+    tails,
+    timelines,
+    words,
+)
 from collector.report.bars import bars
 from collector.report.evidence import Evidence
 from collector.report.page import page
+from collector.report.picture import Picture, picture
 from collector.report.repetitions import repetitions
-from collector.report.svg import inline
 from collector.scopes import NEAREST, scopes_told
 from phasewatt.fields import Scope
 from phasewatt.metrics import METRICS
 
 if TYPE_CHECKING:
-    from collector.report.roofline_page import Shown
+    from collector.report.chapters import Chapters
 
 _LATENCIES = ("prefill_latency", "decode_step_latency", "e2e_latency")
 _ENERGIES = ("prefill_energy", "decode_token_energy", "request_energy")
@@ -31,24 +39,21 @@ _BESIDE_BASELINE = 4  # groups in one table: what fits on paper
 _MOST_TIMELINES = 24
 
 
-class Picture(NamedTuple):
-    """A drawing and what is said of it."""
-
-    svg: Markup
-    title: str
-    caption: str
-
-
 def render(
-    comparison: Comparison, evidences: Sequence[Evidence], written_unix_s: float, profiled: Sequence[Shown] = ()
+    comparison: Comparison,
+    evidences: Sequence[Evidence],
+    written_unix_s: float,
+    chapters: Chapters | None = None,
 ) -> str:
     """The whole report as one HTML document; everything that came from a board is escaped.
 
-    `profiled` are trials with operator profiles, for a section of their own.
+    `chapters` tell why it costs that, what else would cost, and which claims hold; without them the page is the
+    comparison alone.
     """
     return page(
         "report.html.j2",
         written_unix_s,
+        filters=findings_page.FILTERS,
         comparison=comparison,
         tables=[layout.table_of(work) for work in comparison.works],
         blocks=_blocks(len(comparison.groups)),
@@ -60,9 +65,12 @@ def render(
         no_power=_no_power(evidences),
         not_drawn=max(0, len(evidences) - _MOST_TIMELINES),
         repetitions=list(_repetitions(comparison, evidences)),
-        trials=profiled,
-        headers=roofline_words.HEADERS,
-        absent=(),
+        operators=roofline_page.shown(chapters.rooflines) if chapters else [],
+        unprofiled=roofline_words.absent(chapters.rooflines) if chapters else [],
+        counters=list(counter_words.parts(chapters.counted)) if chapters else None,
+        no_counters=counter_words.NOTHING,
+        prediction=prediction_words.part(chapters.held_out, chapters.fits) if chapters else None,
+        findings=findings_page.told(chapters.answers, chapters.remarks, short=True) if chapters else None,
         tails=tails,
         distributions=list(tails.tails(comparison)),
         metering=metering,
@@ -122,11 +130,6 @@ def _repetitions(comparison: Comparison, evidences: Sequence[Evidence]) -> Itera
         figure = repetitions([each for each in evidences if each.work_id == work.work_id])
         if figure is not None:
             yield picture(figure, f"repetitions-{index}", "Time of each repetition", work.title)
-
-
-def picture(figure: Figure, name: str, title: str, caption: str) -> Picture:
-    """A drawing as the page holds it."""
-    return Picture(Markup(inline(figure, name, f"{title}. {caption}")), title, caption)  # noqa: S704 (ElementTree escaped it)
 
 
 def _no_energy(comparison: Comparison) -> list[str]:

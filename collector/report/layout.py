@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from collector import numbers
 from collector.comparison import Cell, ComparedWork, Row, Verdict
+from collector.conditions import brief
 from collector.report.words import direction, metric_title, row_title
 from phasewatt.fields import Phase, Scope
 from phasewatt.metrics import METRICS
@@ -135,9 +136,9 @@ def _line(row: Row, notes: dict[str, int]) -> Line:
 def _shown(cell: Cell, row: Row, notes: dict[str, int]) -> Shown:
     base = row.cells[0]
     has_base = cell is not base and base.value is not None and cell.value is not None
-    spelled_out = row.metric == "energy"
+    spelled_out = brief(cell.reason) if row.metric == "energy" and cell.reason else ""
     texts = (
-        None if spelled_out else _reason(cell, row),
+        None if spelled_out == cell.reason else _reason(cell, row),
         cell.note,
         *(f"{_DOUBT}{doubt}" for doubt in cell.doubts),
         cell.ratio_reason if has_base else None,
@@ -145,7 +146,7 @@ def _shown(cell: Cell, row: Row, notes: dict[str, int]) -> Shown:
     return Shown(
         group=cell.group,
         value=numbers.quantity(cell.value, row.unit),
-        reason=(cell.reason or "") if spelled_out else "",
+        reason=spelled_out,
         interval=numbers.interval(cell, row.unit),
         ratio=" ".join(part for part in (numbers.ratio(cell), numbers.ratio_interval(cell)) if part),
         verdict=cell.verdict,

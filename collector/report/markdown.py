@@ -6,19 +6,28 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from collector.comparison import ComparedWork, Comparison
-from collector.report import metering, roofline_words, tails, words
+from collector.report import (
+    counter_words,
+    finding_words,
+    metering,
+    prediction_words,
+    roofline_words,
+    tails,
+    words,
+)
+from collector.report.chapters import Chapters
 from collector.report.layout import Shown, WorkTable, table_of
-from collector.rooflines import Rooflines, TrialRoofline
+from collector.report.sheets import Part, Sheet
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!$&])")
 
 
-def render(comparison: Comparison, profiled: Rooflines | None = None) -> str:
-    """The whole comparison as one Markdown document; `profiled` trials get a section of their own."""
-    return "\n".join(_lines(comparison, profiled)).strip() + "\n"
+def render(comparison: Comparison, chapters: Chapters | None = None) -> str:
+    """The whole comparison as one Markdown document, and the `chapters` beside it, if there are any."""
+    return "\n".join(_lines(comparison, chapters)).strip() + "\n"
 
 
-def _lines(comparison: Comparison, profiled: Rooflines | None) -> Iterator[str]:
+def _lines(comparison: Comparison, chapters: Chapters | None) -> Iterator[str]:
     yield f"# {plain(comparison.heading)}\n"
     yield from (f"- {plain(headline.sentence)}" for headline in comparison.headline)
     yield from (f"- Mind: {plain(mark)}" for mark in words.marks(comparison))
@@ -26,10 +35,8 @@ def _lines(comparison: Comparison, profiled: Rooflines | None) -> Iterator[str]:
         yield from _work(table_of(work), [group.label for group in comparison.groups])
         yield from _metering(work)
     yield from _distributions(comparison)
-    if profiled is not None and profiled.trials:
-        yield "\n## Where the time goes\n"
-        for each in profiled.trials:
-            yield from _operators(each)
+    if chapters is not None:
+        yield from _chapters(chapters)
     if comparison.works:
         yield from _conditions(comparison)
     if comparison.refused:
@@ -64,15 +71,48 @@ def _metering(work: ComparedWork) -> Iterator[str]:
         yield from table_lines(metering.HEADERS, map(metering.line, work.metering))
 
 
-def _operators(each: TrialRoofline) -> Iterator[str]:
-    yield f"\n### {plain(each.title)}\n"
-    yield plain(roofline_words.ceilings(each.peaks))
-    for table in roofline_words.tables(each):
-        yield f"\n{plain(table.title)}{plain(f': {table.summary}') if table.summary else ''}\n"
-        if table.rows:
-            yield from table_lines(roofline_words.HEADERS, table.rows)
-            yield ""
-        yield from (f"- {plain(note)}" for note in table.notes)
+def _chapters(chapters: Chapters) -> Iterator[str]:
+    rooflines = chapters.rooflines
+    operators = [roofline_words.part(each) for each in rooflines.trials]
+    absent = [f"Not profiled: {line}" for line in roofline_words.absent(rooflines)]
+    yield from _chapter("Where the time goes", operators, absent)
+    counters = list(counter_words.parts(chapters.counted))
+    yield from _chapter("Hardware counters", counters, [] if counters else [counter_words.NOTHING])
+    prediction = prediction_words.part(chapters.held_out, chapters.fits)
+    yield from _chapter("Predictions", [prediction] if prediction.sheets else [], [])
+    yield from _findings(chapters)
+
+
+def _chapter(title: str, parts: Sequence[Part], remarks: Sequence[str]) -> Iterator[str]:
+    if parts or remarks:
+        yield f"\n## {title}\n"
+        for part in parts:
+            yield f"\n### {plain(part.title)}\n"
+            yield plain(part.remark)
+            for sheet in part.sheets:
+                yield from _sheet(sheet)
+        yield from (f"- {plain(remark)}" for remark in remarks)
+
+
+def _sheet(sheet: Sheet) -> Iterator[str]:
+    yield f"\n{plain(sheet.heading)}\n"
+    if sheet.rows:
+        yield from table_lines(sheet.headers, sheet.rows)
+        yield ""
+    yield from (f"- {plain(note)}" for note in sheet.notes)
+
+
+def _findings(chapters: Chapters) -> Iterator[str]:
+    yield "\n## Which claims hold here?\n"
+    yield from (f"- Mind: {plain(remark)}" for remark in chapters.remarks)
+    yield from _sheet(finding_words.overview(chapters.answers))
+    yield from (f"- {plain(line)}" for line in finding_words.undecided(chapters.answers))
+    for finding in (answer.finding for answer in chapters.answers):
+        if finding_words.has_evidence(finding):
+            yield f"\n### Claim {finding.id}, {plain(finding.device or 'no device')}\n"
+            yield plain(finding.claim)
+            yield from _sheet(finding_words.checks(finding))
+            yield from (f"- {plain(line)}" for line in (*finding.missing, *finding.remarks))
 
 
 def _distributions(comparison: Comparison) -> Iterator[str]:

@@ -1,41 +1,31 @@
-"""Operators and rooflines as one HTML file, and as a section of the report; the same as Markdown."""
+"""Operators and rooflines as one HTML file, and as a section of the report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from collector.conditions import printable
 from collector.report import roofline_words
-from collector.report.html import Picture, picture
 from collector.report.operator_bars import Bar, operator_bars
 from collector.report.operator_bars import told as bar_told
 from collector.report.page import page
+from collector.report.picture import Picture, picture
 from collector.report.roofline_plot import roofline_plot
 from collector.report.roofline_plot import told as plot_told
+from collector.report.sheets import Part
 from collector.rooflines import Rooflines, TrialRoofline
 
 
 class Shown(NamedTuple):
     """One trial as a page holds it."""
 
-    title: str
-    ceilings: str
+    part: Part
     pictures: tuple[Picture, ...]
-    tables: tuple[roofline_words.Table, ...]
 
 
 def shown(found: Rooflines) -> list[Shown]:
     """Every profiled trial with its pictures and tables."""
-    return [
-        Shown(
-            title=printable(each.title),
-            ceilings=roofline_words.ceilings(each.peaks),
-            pictures=tuple(_pictures(index, each)),
-            tables=tuple(roofline_words.tables(each)),
-        )
-        for index, each in enumerate(found.trials)
-    ]
+    return [Shown(roofline_words.part(each), tuple(_pictures(index, each))) for index, each in enumerate(found.trials)]
 
 
 def render(found: Rooflines, written_unix_s: float) -> str:
@@ -44,7 +34,6 @@ def render(found: Rooflines, written_unix_s: float) -> str:
         "roofline.html.j2",
         written_unix_s,
         trials=shown(found),
-        headers=roofline_words.HEADERS,
         absent=roofline_words.absent(found),
     )
 

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from collector import numbers
 from collector.conditions import printable
+from collector.report.sheets import Part, Sheet
 from collector.rooflines import Rooflines, TrialRoofline
 from phasewatt.ceilings import Peak, Peaks
 from phasewatt.roofline_points import PhasePoints, Point, peak_lines
 
-HEADERS = ("Operator", "Time", "Share", "FLOP", "Bytes", "FLOP/B", "FLOP/s", "B/s", "MFU", "MBU", "Bound")
+_HEADERS = ("Operator", "Time", "Share", "FLOP", "Bytes", "FLOP/B", "FLOP/s", "B/s", "MFU", "MBU", "Bound")
 SHARES = {"attention": "attention", "ffn": "FFN", "rest": "rest", "unattributed": "no operator found"}
 _UNITS = {"byte/s": "B/s"}
 
 
-class Table(NamedTuple):
-    """One phase as a table."""
-
-    title: str
-    summary: str
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...]
-
-
-def tables(roofline: TrialRoofline) -> list[Table]:
-    """A table for each phase."""
-    return [_table(points) for points in roofline.phases]
+def part(roofline: TrialRoofline) -> Part:
+    """A trial, a table for each phase."""
+    return Part(printable(roofline.title), ceilings(roofline.peaks), tuple(map(_sheet, roofline.phases)))
 
 
 def ceilings(peaks: Peaks) -> str:
@@ -75,13 +66,12 @@ _NAMES = {
 }
 
 
-def _table(points: PhasePoints) -> Table:
-    span = f"{points.kv_start} to {points.kv_end} tokens in the cache"
-    title = f"{points.phase.value}, {span}"
+def _sheet(points: PhasePoints) -> Sheet:
+    title = f"{points.phase.value}, {points.kv_start} to {points.kv_end} tokens in the cache"
     if points.reason is not None:
-        return Table(title, "", (), (f"nothing to show: {printable(points.reason)}",))
+        return Sheet(title, _HEADERS, notes=(f"nothing to show: {printable(points.reason)}",))
     every = [points.whole, *points.operators] if points.whole else list(points.operators)
-    return Table(title, _summary(points), tuple(map(_row, every)), tuple(_notes(points)))
+    return Sheet(title, _HEADERS, tuple(map(_row, every)), _summary(points), tuple(_notes(points)))
 
 
 def _summary(points: PhasePoints) -> str:

@@ -11,7 +11,7 @@ import pytest
 from collector.app import main
 from collector.compare import compare
 from collector.machine_ceilings import choose, peaks_for
-from collector.report import html, markdown, roofline_page, roofline_words
+from collector.report import chapters, html, markdown, roofline_page, roofline_words
 from collector.report.operator_bars import Bar, operator_bars
 from collector.report.roofline_plot import roofline_plot
 from collector.rooflines import NOT_PROFILED, rooflines
@@ -141,7 +141,7 @@ def test_a_profile_with_nothing_and_a_truncated_one_say_so():
     short = changed(profile(DONE, Phase.DECODE), reason="truncated: 7 of 9 launches have no kernel in the trace")
     stored = profiled(trials.measured(done=DONE, under=trials.conditions(**CUDA)).stored, empty, short)
     (found,) = rooflines([stored, measured_ceilings()]).trials
-    prefill, decode = roofline_words.tables(found)
+    prefill, decode = roofline_words.part(found).sheets
     assert prefill.rows == () and prefill.notes == ("nothing to show: CUPTI is not there",)
     assert any("no bound for every operator: the profile lacks kernels: truncated" in note for note in decode.notes)
     assert roofline_plot(found) is None  # no rate is known
@@ -174,12 +174,12 @@ def test_the_report_has_a_section_where_trials_have_profiles():
     several = [fast, slow, measured_ceilings("alpha")]
     comparison = compare(several)
     assert comparison.refused == ()  # ceilings are no work that could not be compared
-    found = rooflines(several)
-    page = Page(html.render(comparison, [], WRITTEN_UNIX_S, roofline_page.shown(found)))
+    told = chapters.gather(comparison, several)
+    page = Page(html.render(comparison, [], WRITTEN_UNIX_S, told))
     assert page.open == [] and "Where the time goes" in page.text
     ids = [attributes["id"] for _, attributes in page.elements if attributes.get("id")]
     assert len(ids) == len(set(ids))
-    text = markdown.render(comparison, found)
+    text = markdown.render(comparison, told)
     assert "## Where the time goes" in text and "| FFN-Up |" in text
     assert "## Where the time goes" not in markdown.render(comparison)
     assert "Where the time goes" not in html.render(comparison, [], WRITTEN_UNIX_S)
@@ -213,7 +213,7 @@ def test_hostile_names_are_shown_and_not_obeyed():
     found = rooflines([stored, measured_ceilings()])
     text = roofline_page.render(found, WRITTEN_UNIX_S)
     assert "<script" not in text and Page(text).open == []
-    for table in roofline_words.tables(found.trials[0]):
+    for table in roofline_words.part(found.trials[0]).sheets:
         assert not any("\x1b" in told for row in (*table.rows, table.notes) for told in row)
 
 

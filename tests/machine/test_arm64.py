@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,15 +41,38 @@ prompt_tokens = [16, 32]
 output_tokens = 6
 """
 
+ONNX_SUITE = """
+about = "a model that was exported elsewhere"
+[measure]
+repetitions = 3
+unmetered_window_s = 0.5
+limit_s = 20
+warmup_limit_s = 2
+gate_s = 0.1
+decode_steps = 4
+[[cells]]
+engine = "onnxruntime"
+model = "stories15m"
+prompt_tokens = 16
+output_tokens = 6
+"""
+
 
 @pytest.fixture(scope="module")
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulated]:
+def carried(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kit for it."""
+    kit = kits.make(tmp_path_factory.mktemp("kits") / "arm64", machine="aarch64")
+    kits.add_onnx(kit, "aarch64", ONNX_SUITE)
+    return kit
+
+
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory: pytest.TempPathFactory, carried: Path) -> Iterator[Emulated]:
     roots.need("debootstrap", "qemu-aarch64-static", "unshare", "nsenter")
     register()
     base = roots.debian("arm64")
     disk = tmp_path_factory.mktemp("arm64") / "disk"
-    kit = kits.make(tmp_path_factory.mktemp("kits") / "arm64", machine="aarch64")
-    made = Emulated(base, disk, kit)
+    made = Emulated(base, disk, carried)
     yield made
     made.close()
 
@@ -137,3 +161,26 @@ def test_trials_reach_the_collector(daemon: Emulated, fleet: Any, figure: Callab
         (DEVICE, "ok", True)
     }
     figure(f"arm64 under emulation: 2 cells of the fake engine in {time.monotonic() - began_s:.0f} s")
+
+
+def test_a_real_model_runs_by_onnxruntime(
+    daemon: Emulated, carried: Path, fleet: Any, figure: Callable[[str], None]
+) -> None:
+    """There is no PyTorch: the model was exported on this host, carried over, and is the same work as here."""
+    began_s = time.monotonic()
+    install = ("-m", "pip", "install", "--quiet", "--no-index", "--find-links", "/kit/onnx", "onnxruntime", "onnx")
+    daemon.run("/opt/phasewatt/current/bin/python", *install)
+    daemon.run("cp", "-r", "/kit/exports", STATE)
+    daemon.run("sh", "-c", f"cat >/onnx.toml <<'END'\n{ONNX_SUITE}END")
+    daemon.run(AGENT, "run", "/onnx.toml", "--state-dir", STATE)
+    wait_for(lambda: DEVICE in by_onnxruntime(fleet))
+    figure(f"arm64 under emulation: stories15m by onnxruntime in {time.monotonic() - began_s:.0f} s")
+    fleet.collect("import", str(carried / kits.TRIALS))
+    found = by_onnxruntime(fleet)
+    assert (found[DEVICE]["outcome"], found[DEVICE]["reason"]) == ("ok", None)
+    assert found[DEVICE]["work_id"] == found[kits.HOST]["work_id"]
+
+
+def by_onnxruntime(fleet: Any) -> dict[str, Any]:
+    """The newest trial of that engine of each device."""
+    return {each["device"]: each for each in reversed(fleet.trials()) if "onnxruntime" in each["cell"]}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -173,9 +174,9 @@ def test_a_bare_machine_reports_within_two_minutes(
 def test_the_first_telemetry_comes_within_three_seconds(
     machine: Machine, centre: Centre, figure: Callable[[str], None]
 ) -> None:
-    """From `systemctl start` to the collector's store, the best of three: this host may be busy."""
+    """From `systemctl start` to the collector's store, the median of five."""
     took_s = []
-    for _ in range(3):
+    for _ in range(5):
         machine.run("systemctl", "stop", UNIT)
         time.sleep(1)  # what was sent at the end is stored meanwhile
         before, began_s = centre.telemetry(), time.monotonic()
@@ -183,7 +184,7 @@ def test_the_first_telemetry_comes_within_three_seconds(
         centre.await_telemetry(before)
         took_s.append(time.monotonic() - began_s)
     figure(f"start to first telemetry stored: {', '.join(f'{s:.2f}' for s in took_s)} s (goal 3)")
-    assert min(took_s) < 3
+    assert statistics.median(took_s) < 3
 
 
 def test_the_unit_is_sound_and_its_exposure_is_stated(machine: Machine, figure: Callable[[str], None]) -> None:

@@ -1,0 +1,66 @@
+"""Findings as texts, which HTML and Markdown both show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from collector import numbers
+from collector.conditions import printable
+from collector.findings import Answer, Check, Finding, Verdict
+from collector.report.sheets import Sheet
+
+WORDS = {
+    Verdict.HOLDS: "holds",
+    Verdict.DOES_NOT_HOLD: "does not hold",
+    Verdict.NOT_ENOUGH_DATA: "not enough data",
+}
+_OVERVIEW = ("Claim", "Device", "Verdict", "Figure")
+_CHECKS = ("Part", "Verdict", "Measured", "Holds if")
+_NO_FIGURE = "none: see what is missing"
+
+
+def overview(answers: Iterable[Answer]) -> Sheet:
+    """A line for each claim and device."""
+    return Sheet("Verdicts", _OVERVIEW, tuple(_line(answer.finding) for answer in answers))
+
+
+def _line(finding: Finding) -> tuple[str, ...]:
+    claim, figure = f"{finding.id}. {finding.brief}", printable(finding.figure or _NO_FIGURE)
+    return claim, finding.device or "none", WORDS[finding.verdict], figure
+
+
+def checks(finding: Finding) -> Sheet:
+    """The parts of a claim, with what was measured and what is asked."""
+    rows = ((check.says, WORDS[check.verdict], measured(check), threshold(check)) for check in finding.checks)
+    return Sheet("Parts of the claim", _CHECKS, tuple(rows))
+
+
+def has_evidence(finding: Finding) -> bool:
+    """Whether any of its parts was measured."""
+    return any(check.value is not None for check in finding.checks)
+
+
+def undecided(answers: Iterable[Answer]) -> list[str]:
+    """What would decide the findings of which no part was measured."""
+    findings = [answer.finding for answer in answers if not has_evidence(answer.finding)]
+    return [f"Claim {each.id} ({each.device or 'no device'}) lacks {'; '.join(each.missing)}" for each in findings]
+
+
+def measured(check: Check) -> str:
+    """The value of a check with its interval, such as "12.3 % [11.9, 12.8]"."""
+    if check.value is None:
+        return numbers.MISSING
+    scale = numbers.scale_of(check.value, check.unit)
+    told = numbers.quantity(check.value, check.unit).strip()
+    if check.low is None or check.high is None or check.low == check.high:
+        return told
+    low, high = (numbers.significant(end / scale.divisor) for end in (check.low, check.high))
+    return f"{told} [{low}, {high}]"
+
+
+def threshold(check: Check) -> str:
+    """Where its whole interval is asked to lie, such as "above 50.0 %"."""
+    if check.side is None or check.threshold is None:
+        return numbers.MISSING
+    told = f"{check.side.value} {numbers.quantity(check.threshold, check.unit)}"
+    return (told if check.upper is None else f"{told} to {numbers.quantity(check.upper, check.unit)}").strip()
