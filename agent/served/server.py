@@ -61,7 +61,8 @@ def _models(client: Client) -> list[Mapping[str, Any]]:
     if isinstance(listed, list):
         models = [one for one in listed if isinstance(one, dict) and "id" in one]
     if not models:
-        raise EngineFailed(f"{client.endpoint.url}{_MODELS} lists no model: this is no OpenAI-compatible server")
+        unlisted = "lists no model: it has none, or is no OpenAI-compatible server"
+        raise EngineFailed(f"{client.endpoint.url}{_MODELS} {unlisted}")
     return models
 
 

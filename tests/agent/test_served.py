@@ -7,6 +7,7 @@ import threading
 import time
 from array import array
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ from agent.served.server import look
 from agent.served.slices import slices_of
 from phasewatt.errors import ConfigInvalid, EngineFailed
 from phasewatt.fields import Phase
+from tests.fixtures import transformers_server
 from tests.fixtures.served import MODEL, Event, Play, serving
 
 PROMPT = 8
@@ -220,7 +222,7 @@ def test_a_server_that_is_loading_says_so(play: Play) -> None:
 
 def test_what_is_no_such_server_is_refused(play: Play, client: Client) -> None:
     play.models = []
-    with pytest.raises(EngineFailed, match="lists no model: this is no OpenAI-compatible server"):
+    with pytest.raises(EngineFailed, match="lists no model: it has none, or is no OpenAI-compatible server"):
         look(client, "")
 
 
@@ -259,13 +261,13 @@ def test_ollama_is_refused_with_the_reason(play: Play, client: Client) -> None:
         look(client, "")
 
 
-def test_a_server_like_transformers_serve_is_refused_with_its_own_words(play: Play, client: Client) -> None:
-    """It rejects fields that it does not know. Its answers are played here as transformers 5.23 writes them."""
-    play.owner, play.pages = "HuggingFaceTB", {}
-    play.status, play.complaint = 422, {"detail": "Unexpected fields in the request: {'ignore_eos'}"}
-    assert look(client, "").dialect is UNKNOWN
-    with pytest.raises(EngineFailed, match=r"refused the request \(422\): Unexpected fields in the request"):
-        _phases(client).repeat(_ask(Phase.PREFILL))
+def test_transformers_serve_is_refused_with_its_own_words(tmp_path: Path) -> None:
+    """The real one: it rejects fields that it does not know, before it loads a model."""
+    pytest.importorskip("transformers", reason="torch is not installed, nor transformers: pip install 'phasewatt[torch]'")
+    with transformers_server.serving(tmp_path) as client:
+        assert look(client, transformers_server.MODEL).dialect is UNKNOWN
+        with pytest.raises(EngineFailed, match=r"refused the request \(422\): Unexpected fields in the request"):
+            _phases(client).repeat(_ask(Phase.PREFILL))
 
 
 def test_an_owner_that_is_not_told_is_no_dialect() -> None:
