@@ -37,6 +37,7 @@ _ENERGIES = ("prefill_energy", "decode_token_energy", "request_energy")
 _Scopes = tuple[Scope | None, Scope | None]  # of a row, and the other that it sets beside it
 _BESIDE_BASELINE = 4  # groups in one table: what fits on paper
 _MOST_TIMELINES = 24
+_MOST_ROOFLINES = 12  # trials with two pictures each
 
 
 def render(
@@ -65,7 +66,7 @@ def render(
         no_power=_no_power(evidences),
         not_drawn=max(0, len(evidences) - _MOST_TIMELINES),
         repetitions=list(_repetitions(comparison, evidences)),
-        operators=roofline_page.shown(chapters.rooflines) if chapters else [],
+        operators=roofline_page.shown(chapters.rooflines, _MOST_ROOFLINES) if chapters else [],
         unprofiled=roofline_words.absent(chapters.rooflines) if chapters else [],
         counters=list(counter_words.parts(chapters.counted)) if chapters else None,
         no_counters=counter_words.NOTHING,

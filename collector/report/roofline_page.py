@@ -23,9 +23,13 @@ class Shown(NamedTuple):
     pictures: tuple[Picture, ...]
 
 
-def shown(found: Rooflines) -> list[Shown]:
-    """Every profiled trial with its pictures and tables."""
-    return [Shown(roofline_words.part(each), tuple(_pictures(index, each))) for index, each in enumerate(found.trials)]
+def shown(found: Rooflines, most_drawn: int | None = None) -> list[Shown]:
+    """Every profiled trial with its tables, and with pictures up to `most_drawn`."""
+    drawn = len(found.trials) if most_drawn is None else most_drawn
+    return [
+        Shown(roofline_words.part(each), tuple(_pictures(index, each)) if index < drawn else ())
+        for index, each in enumerate(found.trials)
+    ]
 
 
 def render(found: Rooflines, written_unix_s: float) -> str:
