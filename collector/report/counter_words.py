@@ -14,7 +14,8 @@ from phasewatt.records import PhaseReading
 
 NOTHING = "no trial here has counters; run `phasewatt-agent counters MODEL`, or a suite with --counters"
 _STALLS = ("Mem dep", "Exec dep", "Sync", "Pipe busy")
-_ROW_HEADERS = ("Operator", "Kernels", "Time", "Share", *(column.title for column in COLUMNS), *_STALLS)
+_ROW_HEADERS = ("Operator", "Kernels", "Time", "Share", *(column.title for column in COLUMNS))
+_STALL_HEADERS = ("Operator", *_STALLS)
 # What the study tells of a change: the figure, and its heading.
 _TOLD = (
     *(("l2_hit", "L2 hit"), ("dram", "DRAM"), ("issue", "Issue")),
@@ -50,6 +51,9 @@ def _sheets(trial: CountedTrial) -> Iterator[Sheet]:
     for phase in trial.phases:
         title = f"{phase.phase.value}, {phase.kv_start} to {phase.kv_end} tokens in the cache"
         yield Sheet(title, _ROW_HEADERS, tuple(map(_row, phase.rows)), notes=tuple(_remarks(phase)))
+        if any(row.stalls for row in phase.rows):
+            rows = tuple(map(_stalls, phase.rows))
+            yield Sheet(f"{phase.phase.value}: what warps waited for", _STALL_HEADERS, rows)
     if trial.changes:
         yield _changes("from prefill to decode", trial.changes)
     if trial.whole_phases:
@@ -75,8 +79,11 @@ def _row(row: Row) -> tuple[str, ...]:
         numbers.quantity(row.time_s, "s"),
         f"{row.time_share:.1%}",
         *(_figure(column.name, row.figures[column.name]) for column in COLUMNS),
-        *(_figure(word.value, row.stalls.get(word.value)) for word in STALL_WORDS),
     )
+
+
+def _stalls(row: Row) -> tuple[str, ...]:
+    return _operator(row.operator), *(_figure(word.value, row.stalls.get(word.value)) for word in STALL_WORDS)
 
 
 def _figure(name: str, value: float | None) -> str:

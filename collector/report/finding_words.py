@@ -36,8 +36,8 @@ def checks(finding: Finding) -> Sheet:
 
 
 def has_evidence(finding: Finding) -> bool:
-    """Whether any of its parts was measured."""
-    return any(check.value is not None for check in finding.checks)
+    """Whether anything of it was measured."""
+    return finding.figure is not None or any(check.value is not None for check in finding.checks)
 
 
 def undecided(answers: Iterable[Answer]) -> list[str]:

@@ -19,7 +19,11 @@ _ROW_IN = 0.5
 _LETTER_IN = 0.062  # of the small text, a little wider than most letters
 _PALE = 0.45
 _ORDER = (Group.ATTENTION, Group.FFN, Group.REST)
-_HATCHES = {Group.ATTENTION: "", Group.FFN: "////", Group.REST: "---"}  # told apart without colour; dots would take 250 KB
+_HATCHES = {
+    Group.ATTENTION: "",
+    Group.FFN: "////",
+    Group.REST: "---",
+}  # told apart without colour; dots would take 250 KB
 
 
 class Bar(NamedTuple):
