@@ -23,6 +23,15 @@ def test_what_a_pass_reads_of_a_weight(name, dtype, width):
     assert roofline.weight_element_bytes(dtype, "Q5_K_M") is None
 
 
+@pytest.mark.parametrize("name", ["Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_gguf_files_blocks_are_as_large_as_its_library_says(name, dtype):
+    gguf = pytest.importorskip("gguf", reason="gguf is not installed: pip install gguf")
+    weights, size_bytes = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[name]]
+    assert roofline.weight_element_bytes(dtype, f"gguf {name}") == size_bytes / weights
+    assert roofline.weight_element_bytes(dtype, f"gguf {name}+Q6_K") is None
+
+
 def test_only_the_weights_become_fewer_bytes():
     """The cache stays in the trial's dtype."""
     task = work().task
