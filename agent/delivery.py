@@ -199,7 +199,11 @@ class Delivery:
         most_bytes = self._window.message_bytes
         if connection.payload_bytes is not None:
             most_bytes = min(most_bytes, max(1, connection.payload_bytes - ENVELOPE_BYTES))
-        return self._board.outbox.next_parcel(self._window, most_bytes)
+        outbox = self._board.outbox
+        parcel = outbox.next_parcel(self._window, most_bytes)
+        if parcel is None and self._window.another_round():
+            parcel = outbox.next_parcel(self._window, most_bytes)
+        return parcel
 
     def _send(self, connection: Connection, parcel: Parcel) -> None:
         board = self._board

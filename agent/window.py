@@ -4,7 +4,8 @@ A message that never gets a receipt must not hold up the rest: one that the brok
 that the collector cannot read. So messages shrink when one fails, down to single rows, and grow slowly when they
 arrive; and rows that failed three times are under suspicion: they travel alone, one at a time, after ever longer waits.
 Most failures are of no row: a fleet sends more than its broker queues, which drops the rest in silence. So half as many
-messages are on their way after one that came too late, and one more after each that arrived.
+messages are on their way after each loss, and one more after each that arrived; and what was lost lets all else that
+waits go first for a while, since the few places could be full of what never arrives.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class _Flight(NamedTuple):
 class Window:
     """The unreceipted messages of one board: at most `messages`, and no new one above `max_bytes` together.
 
-    Times are monotonic seconds. A message waits `patience_s` for its receipt, twice as long after each that came
-    too late, and half as many are on their way then. `message_bytes` is how large the next one should be at most.
+    Times are monotonic seconds. A message waits `patience_s` for its receipt, twice as long after each loss; messages
+    that were on their way together are lost at once. `message_bytes` is how large the next one should be at most.
     """
 
     def __init__(self, messages: int, max_bytes: int, patience_s: float, message_bytes: int) -> None:
@@ -46,6 +47,8 @@ class Window:
         self._patience_first_s = self._patience_s = patience_s
         self._flights: list[_Flight] = []
         self._flying: set[int] = set()
+        self._late: dict[int, float] = {}  # behind all others until then
+        self._backed_off_s = float("-inf")
         self._strikes: Counter[int] = Counter()
         self._suspects: dict[int, float] = {}  # not to be sent again before
         self._withheld: set[int] = set()  # what this connection cannot carry
@@ -53,7 +56,7 @@ class Window:
 
     def __contains__(self, seq: object) -> bool:
         """Whether a row is no part of an ordinary message now."""
-        return seq in self._flying or seq in self._suspects or seq in self._withheld
+        return seq in self._flying or seq in self._late or seq in self._suspects or seq in self._withheld
 
     def has_room(self) -> bool:
         """Whether one more message may be sent."""
@@ -67,6 +70,12 @@ class Window:
         free = ((due_s, seq) for seq, due_s in self._suspects.items() if seq not in self._withheld)
         due = min((pair for pair in free if pair[0] <= now_s), default=None)
         return None if due is None else due[1]
+
+    def another_round(self) -> bool:
+        """Whether rows that let others go first may go now, since nothing else waits."""
+        waited = bool(self._late)
+        self._late.clear()
+        return waited
 
     def next_s(self, now_s: float) -> float:
         """When there is something to do next, if no receipt comes before; infinite: never."""
@@ -85,13 +94,13 @@ class Window:
 
     def clear(self) -> None:
         """Forget every row: they have other numbers now."""
-        for known in (self._flights, self._flying, self._strikes, self._suspects, self._withheld):
+        for known in (self._flights, self._flying, self._late, self._strikes, self._suspects, self._withheld):
             known.clear()
 
     def settle(self, ranges: Iterable[tuple[int, int]], now_s: float) -> None:
         """Note rows that were stored or refused: they make room."""
         self.last_receipt_s = now_s
-        known = sorted(self._flying | self._suspects.keys())
+        known = sorted(self._flying | self._late.keys() | self._suspects.keys())
         for first, last in ranges:
             for seq in known[bisect_left(known, first) : bisect_right(known, last)]:
                 self.forget(seq)
@@ -105,6 +114,7 @@ class Window:
     def forget(self, seq: int) -> None:
         """Drop all memory of a row."""
         self._flying.discard(seq)
+        self._late.pop(seq, None)
         self._suspects.pop(seq, None)
         self._strikes.pop(seq, None)
 
@@ -118,16 +128,22 @@ class Window:
 
     def expire(self, now_s: float) -> None:
         """Take back what waited too long; it is under suspicion if the collector was there meanwhile."""
-        late = [flight for flight in self._flights if flight.deadline_s <= now_s]
-        for flight in late:
+        self._late = {seq: due_s for seq, due_s in self._late.items() if due_s > now_s}
+        expired = [flight for flight in self._flights if flight.deadline_s <= now_s]
+        for flight in expired:
             missing = self._land(flight)
+            self._late.update(dict.fromkeys(missing, now_s + self._patience_s))
             self._suspects.update((seq, now_s) for seq in missing & self._suspects.keys())  # behind the others
             if self.last_receipt_s > flight.sent_s:
                 self._strike(missing, now_s)
-        if late:
-            self._patience_s = min(2 * self._patience_s, _PATIENCE_MAX_S)
-            self._room = max(self._room // 2, min(_ROOM_LEAST, self._messages))
-            self._shrink()
+        if any(flight.sent_s >= self._backed_off_s for flight in expired):
+            self._back_off(now_s)
+
+    def _back_off(self, now_s: float) -> None:
+        self._backed_off_s = now_s
+        self._patience_s = min(2 * self._patience_s, _PATIENCE_MAX_S)
+        self._room = max(self._room // 2, min(_ROOM_LEAST, self._messages))
+        self._shrink()
 
     def lose(self, now_s: float) -> None:
         """Take back everything: the connection ended, perhaps because of one of these messages."""

@@ -46,6 +46,7 @@ CLAIMS: Mapping[int, Claim] = {
 }
 FLEET = "fleet"
 _MOST_OTHERS = 20
+_MOST_WAYS = 2  # that are spelled out in a remark
 
 
 def answers(trials: Iterable[StoredTrial], numbers: Iterable[int] = CLAIMS) -> tuple[Answer, ...]:
@@ -183,5 +184,5 @@ def _mixed(found: Sequence[Family]) -> Iterator[str]:
     for device in sorted({family.device for family in found}):
         ways = {family.way: family.label for family in found if family.device == device}
         if len(ways) > 1:
-            told = "; ".join(ways.values())
+            told = "; ".join(ways.values()) if len(ways) <= _MOST_WAYS else "each finding names its own"
             yield f"{device}: trials were run under {len(ways)} sets of conditions, which are not mixed: {told}"

@@ -56,14 +56,15 @@ def _doubts(judged: Iterable[HeldOut]) -> Iterator[str]:
 
 
 def _unfitted(held: Iterable[HeldOut]) -> Iterator[str]:
-    """Why there is no error, once for all that it is true of."""
-    subjects: dict[tuple[str, str, str], dict[str, None]] = {}
+    """Why there is no error, a line for each group and model."""
+    families: dict[tuple[str, str], dict[str, list[str]]] = {}
     for row in held:
         if not row.errors:
-            key = (row.group, row.model, row.reason or "")
-            subjects.setdefault(key, {})[f"{row.subject} by {row.left_out}"] = None
-    for (group, model, reason), named in subjects.items():
-        yield f"{group}: {model}: no error of {', '.join(named)}: {reason}"
+            reasons = families.setdefault((row.group, row.model), {})
+            reasons.setdefault(row.reason or "", []).append(f"{row.subject} by {row.left_out}")
+    for (group, model), reasons in families.items():
+        told = "; ".join(f"of {', '.join(subjects)}: {reason}" for reason, subjects in reasons.items())
+        yield f"{group}: {model}: no error {told}"
 
 
 def fits(found: Iterable[Forecast | FamilyFits]) -> Sheet:

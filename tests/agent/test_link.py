@@ -206,6 +206,15 @@ def test_a_message_that_never_gets_a_receipt_does_not_hold_up_the_rest(mosquitto
         assert wait_until(lambda: outbox.pending() == 1)
 
 
+def test_messages_that_fill_all_places_do_not_hold_up_the_rest(mosquitto, collector, outbox):
+    """Three rows go first and get no receipt, and there is room for two."""
+    collector.ignores = lambda batch: any(item.seq <= 3 for item in batch.items)
+    seqs = outbox.append([*events(3), *events(20), telemetry()])
+    with running(mosquitto, outbox, QUICK._replace(window_messages=2)):
+        assert collector.until(lambda: collector.seqs() == seqs[3:], 20)
+        assert wait_until(lambda: outbox.pending() == 3)
+
+
 @pytest.mark.parametrize("limit", ["message_size_limit", "max_packet_size"])
 def test_a_message_that_the_broker_will_not_take_does_not_hold_up_the_rest(mosquitto, outbox, limit):
     """The first limit drops a message though it is acknowledged, the second ends the connection each time."""

@@ -44,7 +44,7 @@ def test_a_row_on_its_way_is_not_sent_again_until_its_receipt_is_late():
     assert 1 in rows
     assert rows.next_s(129.0) == 130.0
     rows.expire(130.0)
-    assert 1 not in rows
+    assert rows.another_round() and 1 not in rows
     assert rows.next_s(130.0) == inf
 
 
@@ -58,24 +58,25 @@ def test_a_receipt_makes_room_once_the_whole_message_is_covered():
 
 
 def test_the_wait_doubles_while_nothing_comes_and_shrinks_when_something_does():
-    rows = window()
-    waits = []
+    rows, now_s, waits = window(), 0.0, []
     for _ in range(7):
-        send(rows, 1)
-        waits.append(rows.next_s(0.0))
-        rows.expire(inf)
+        send(rows, 1, at_s=now_s)
+        waits.append(rows.next_s(now_s) - now_s)
+        now_s = rows.next_s(now_s)
+        rows.expire(now_s)
     assert waits == [30, 60, 120, 240, 480, 960, 960]
-    send(rows, 1)
-    rows.settle([(1, 1)], 0.0)
-    send(rows, 2)
-    assert rows.next_s(0.0) == 480
+    send(rows, 1, at_s=now_s)
+    rows.settle([(1, 1)], now_s)
+    send(rows, 2, at_s=now_s)
+    assert rows.next_s(now_s) - now_s == 480
 
 
 def test_messages_shrink_when_one_fails_and_grow_slowly_when_they_arrive():
-    rows = window()
+    rows, now_s = window(), 0.0
     for expected in (200, 25, 3, 1, 1):
-        send(rows, 1)
-        rows.expire(inf)
+        send(rows, 1, at_s=now_s)
+        now_s += 1000.0
+        rows.expire(now_s)
         assert rows.message_bytes == expected
     for seq in range(20):
         send(rows, seq)
@@ -109,6 +110,49 @@ def test_fewer_are_on_their_way_after_a_late_one_and_one_more_for_each_that_arri
     assert fills(213.0) == 8  # no more than at first
 
 
+def test_messages_that_were_on_their_way_together_are_one_loss():
+    """Each has its own deadline, a moment after the one before."""
+    rows = window(messages=16)
+    for seq in range(8):
+        send(rows, seq, at_s=seq / 1000)
+    for seq in range(8):
+        rows.expire(30.0 + seq / 1000)
+    assert rows.message_bytes == FULL_BYTES // 8
+    send(rows, 8, at_s=31.0)
+    assert rows.next_s(31.0) == 31.0 + 60.0  # waits twice as long, not 256 times
+    rows.expire(91.0)
+    assert rows.message_bytes == FULL_BYTES // 64
+
+
+def test_what_was_lost_lets_all_else_go_first_for_a_while():
+    rows = window()
+    send(rows, 1, at_s=0.0)
+    send(rows, 2, at_s=0.0)
+    rows.expire(30.0)
+    assert 1 in rows and 2 in rows
+    rows.expire(59.9)
+    assert 1 in rows
+    rows.expire(60.0)
+    assert 1 not in rows and 2 not in rows
+
+
+def test_what_was_lost_goes_at_once_where_nothing_else_waits():
+    rows = window()
+    assert not rows.another_round()
+    send(rows, 1, at_s=0.0)
+    rows.expire(30.0)
+    assert rows.another_round() and 1 not in rows
+    assert not rows.another_round()
+
+
+def test_a_receipt_that_came_too_late_is_a_receipt():
+    rows = window()
+    send(rows, 1, at_s=0.0)
+    rows.expire(30.0)
+    rows.settle([(1, 1)], 30.5)
+    assert 1 not in rows
+
+
 def test_an_idle_connection_that_ends_shrinks_nothing():
     rows = window()
     rows.lose(0.0)
@@ -125,10 +169,10 @@ def test_what_was_sent_before_a_collector_came_is_sent_again_soon():
 
 def test_an_absent_collector_makes_no_suspects():
     rows = window()
-    for _ in range(50):
-        send(rows, 1, 2)
-        rows.expire(inf)
-    assert 1 not in rows
+    for turn in range(50):
+        send(rows, 1, 2, at_s=1000.0 * turn)
+        rows.expire(1000.0 * (turn + 1))
+    assert rows.another_round() and 1 not in rows
     assert rows.suspect(inf) is None
 
 

@@ -41,6 +41,10 @@ def longer(than: int) -> Callable[[StoredTrial], bool]:
     return lambda stored: stored.trial.work is not None and stored.trial.work.task.prompt_tokens > than
 
 
+def answers_of(tokens: int) -> Callable[[StoredTrial], bool]:
+    return lambda stored: stored.trial.work is not None and stored.trial.work.task.output_tokens == tokens
+
+
 def batch_above(size: int) -> Callable[[StoredTrial], bool]:
     return lambda stored: stored.trial.work is not None and stored.trial.work.task.batch > size
 
@@ -118,7 +122,7 @@ CASES: dict[str, tuple[int, str, Callable[[], Trials]]] = {
     "6 holds": (6, HOLDS, paper),
     "6 fails: prefill has most": (6, FAILS, lambda: paper(Laws(watts=(5000.0, 3.0)))),
     "6 open: no sensor": (6, OPEN, lambda: paper(Laws(watts=None))),
-    "6 open: mixed": (6, OPEN, lambda: moved(paper(), longer(1024))),
+    "6 open: mixed": (6, OPEN, lambda: moved(paper(), answers_of(64))),
     "7 holds": (7, HOLDS, paper),
     "7 fails: throughput falls": (7, FAILS, lambda: paper(Laws(crowding=1.2))),
     "7 open: the sweep ends too early": (7, OPEN, lambda: [s for s in paper() if not batch_above(8)(s)]),
@@ -208,8 +212,8 @@ def test_simulated_failed_and_imported_trials_decide_nothing():
     ]
     assert set(study.verdicts(simulated).values()) == {OPEN}
     assert set(study.verdicts(failed).values()) == {OPEN}
-    assert remarks(simulated) == ("28 of 28 trials are simulated and decide nothing",)
-    assert remarks(failed) == ("28 of 28 trials failed, were skipped or imported, and decide nothing",)
+    assert remarks(simulated) == ("30 of 30 trials are simulated and decide nothing",)
+    assert remarks(failed) == ("30 of 30 trials failed, were skipped or imported, and decide nothing",)
 
 
 def test_simulated_ceilings_are_no_machine():

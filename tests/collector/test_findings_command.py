@@ -71,7 +71,7 @@ def test_a_database_is_asked_by_itself(capsys, database):
 
 def test_the_shipped_trials_can_be_asked_beside(capsys, database):
     devices = {each["device"] for each in asked(capsys, "--db", database(study.paper()), "--reference")["findings"]}
-    assert devices == {"server", "h100", "h200", "fleet"}
+    assert devices == {"server", "cpu-2-core", "h100", "h200", "fleet"}
 
 
 def test_a_device_can_be_chosen(capsys, database):
