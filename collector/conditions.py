@@ -48,8 +48,14 @@ def printable(text: str) -> str:
 
 def brief(reason: str) -> str:
     """A long `reason` without the details in brackets that it ends with."""
-    head = reason.partition(" (")[0]
-    return head if len(reason) > _LONG and reason.endswith(")") else reason
+    if len(reason) <= _LONG or not reason.endswith(")"):
+        return reason
+    depth = 0
+    for place in range(len(reason) - 1, 0, -1):
+        depth += {")": 1, "(": -1}.get(reason[place], 0)
+        if depth == 0:
+            return reason[:place].rstrip()
+    return reason
 
 
 def group_of(stored: StoredTrial, across: bool) -> GroupKey:

@@ -42,14 +42,14 @@ def run(args: argparse.Namespace) -> int:
 def _markdown(selection: Selection) -> str:
     from collector.report import chapters, markdown
 
-    return markdown.render(selection.comparison, chapters.gather(selection.comparison, selection.trials))
+    return markdown.render(selection.comparison, chapters.gather(selection.comparison, selection.known))
 
 
 def _html(selection: Selection) -> str:
     from collector.report import chapters, evidence, html
 
     evidences = list(evidence.gather(selection.comparison, selection.trials, selection.traces))
-    told = chapters.gather(selection.comparison, selection.trials)
+    told = chapters.gather(selection.comparison, selection.known)
     return html.render(selection.comparison, evidences, time.time(), told)
 
 

@@ -71,7 +71,8 @@ def _show(found: Rooflines) -> None:
     from collector.report import roofline_words
 
     for index, trial in enumerate(found.trials):
-        print("\n" if index else "", end="")
+        if index:
+            print("\n")
         table.show_part(roofline_words.part(trial))
     for line in roofline_words.absent(found):
         print(f"\nnot profiled: {line}")

@@ -30,6 +30,7 @@ class Selection(NamedTuple):
 
     comparison: Comparison
     trials: tuple[StoredTrial, ...]
+    known: tuple[StoredTrial, ...]  # of every suite: what else is known of the same devices
     store: Store
     shipped: Reference
 
@@ -118,13 +119,15 @@ def selected(args: argparse.Namespace) -> Iterator[Selection]:
         stored = _wanted(store.trials(TrialQuery(suite=args.suite)), args.device)
         if not stored:
             raise ConfigInvalid(_no_trials(store, args))
-        ceilings = with_ceilings(store.trials(TrialQuery())) if args.suite else []  # they are of a suite of their own
-        trials = (*stored, *ceilings, *_wanted(shipped.trials, args.device))
+        every = _wanted(store.trials(TrialQuery()), args.device) if args.suite else stored
+        ceilings = with_ceilings(every) if args.suite else []  # they are of a suite of their own
+        theirs = _wanted(shipped.trials, args.device)
+        trials = (*stored, *ceilings, *theirs)
         across = Across(args.across) if args.across else None
         comparison = compare(trials, args.baseline, across, args.unlike_scopes)
         if not comparison.works:
             raise ConfigInvalid(_nothing(comparison))
-        yield Selection(comparison, trials, store, shipped)
+        yield Selection(comparison, trials, (*every, *theirs), store, shipped)
 
 
 def trial_named(trials: Sequence[StoredTrial], beginning: str, option: str) -> StoredTrial:

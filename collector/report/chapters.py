@@ -1,4 +1,4 @@
-"""What a report tells beside the comparison: why it costs that, what would cost what, and which claims hold. Pure."""
+"""What a report tells beside the comparison: where the time goes, counters, predictions and findings. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collector.stored import StoredTrial
 
 
 class Chapters(NamedTuple):
-    """Operators and counters of what is compared; predictions and findings of all trials of its devices."""
+    """Operators of the trials that are compared; counters, predictions and findings of all trials of their devices."""
 
     rooflines: Rooflines
     counted: Counted
@@ -25,15 +25,15 @@ class Chapters(NamedTuple):
     remarks: tuple[str, ...]  # on the findings as a whole
 
 
-def gather(comparison: Comparison, trials: Sequence[StoredTrial]) -> Chapters:
-    """The chapters of a comparison that was made of `trials`."""
+def gather(comparison: Comparison, known: Sequence[StoredTrial]) -> Chapters:
+    """The chapters of a comparison; `known` are its trials and whatever else is known of its devices."""
     compared = {each for work in comparison.works for ids in work.trials.values() for each in ids}
     devices = {group.device for group in comparison.groups}
-    chosen = [stored for stored in trials if stored.record_id in compared]
-    theirs = [stored for stored in trials if stored.trial.device in devices]
+    chosen = [stored for stored in known if stored.record_id in compared]
+    theirs = [stored for stored in known if stored.trial.device in devices]
     counters = [stored for stored in theirs if stored.trial.counters or stored.record_id in compared]
     return Chapters(
-        rooflines=rooflines(chosen, trials),
+        rooflines=rooflines(chosen, known),
         counted=counted(counters),
         held_out=held_out(theirs),
         fits=fits_by_family(theirs),

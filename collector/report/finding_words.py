@@ -1,4 +1,4 @@
-"""Findings as texts, which HTML and Markdown both show."""
+"""Findings as texts: verdicts and figures for every form, tables for Markdown; a page has the same with links."""
 
 from __future__ import annotations
 
@@ -33,6 +33,16 @@ def checks(finding: Finding) -> Sheet:
     """The parts of a claim, with what was measured and what is asked."""
     rows = ((check.says, WORDS[check.verdict], measured(check), threshold(check)) for check in finding.checks)
     return Sheet("Parts of the claim", _CHECKS, tuple(rows))
+
+
+def notes(finding: Finding) -> list[str]:
+    """Whose trials decided, what is missing, and what weakens it."""
+    rests_on = ", by ".join(filter(None, (finding.group, finding.basis)))
+    return [
+        *([f"From {printable(rests_on)}"] if rests_on else []),
+        *(f"Missing: {missing}" for missing in finding.missing),
+        *map(printable, finding.remarks),
+    ]
 
 
 def has_evidence(finding: Finding) -> bool:

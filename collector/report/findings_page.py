@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from markupsafe import Markup, escape
@@ -14,7 +14,7 @@ from collector.report.finding_pictures import draw, in_words
 from collector.report.page import page
 from collector.report.picture import Picture, picture
 
-# Classes of the style sheet; the words say the same to who sees no colour
+# Classes of the style sheet; the words say the same to who sees no colour.
 _STYLES = {Verdict.HOLDS: "better", Verdict.DOES_NOT_HOLD: "worse", Verdict.NOT_ENOUGH_DATA: "unclear"}
 
 
@@ -38,20 +38,18 @@ class Section(NamedTuple):
     shown: list[Shown]
 
 
-class Told(NamedTuple):
+class AllShown(NamedTuple):
     """All findings as a page has them."""
 
     sections: list[Section]
     remarks: Sequence[str]
     undecided: list[str]  # what would decide those that have no place of their own
-    words: Mapping[Verdict, str] = finding_words.WORDS
-    styles: Mapping[Verdict, str] = _STYLES
 
 
-def told(answers: Sequence[Answer], remarks: Sequence[str], short: bool = False) -> Told:
+def all_shown(answers: Sequence[Answer], remarks: Sequence[str], short: bool = False) -> AllShown:
     """The findings; where it is to be `short`, those of which nothing was measured have no place of their own."""
     sections = list(_sections(answers, short))
-    return Told(sections, remarks, finding_words.undecided(answers) if short else [])
+    return AllShown(sections, remarks, finding_words.undecided(answers) if short else [])
 
 
 def render(source: str, answers: Sequence[Answer], remarks: Sequence[str], written_unix_s: float) -> str:
@@ -61,7 +59,7 @@ def render(source: str, answers: Sequence[Answer], remarks: Sequence[str], writt
         written_unix_s,
         filters=FILTERS,
         source=printable(source),
-        findings=told(answers, remarks),
+        findings=all_shown(answers, remarks),
     )
 
 
@@ -76,8 +74,8 @@ def _sections(answers: Iterable[Answer], short: bool) -> Iterator[Section]:
 
 
 def _shown(name: str, answer: Answer, short: bool) -> Shown:
-    drawn = answer.picture
     has_place = not short or finding_words.has_evidence(answer.finding)
+    drawn = answer.picture if has_place else None
     checks = [(check, finding_words.measured(check), finding_words.threshold(check)) for check in answer.finding.checks]
     shown = None if drawn is None else picture(draw(drawn), name, printable(drawn.title), printable(in_words(drawn)))
     return Shown(name, answer.finding, checks, shown, has_place)
@@ -90,4 +88,10 @@ def with_code(text: str) -> Markup:
     return Markup("").join(coded)
 
 
-FILTERS = {"printable": printable, "with_code": with_code}  # of the template
+# Of the template of the section.
+FILTERS: Mapping[str, Callable[..., str]] = {
+    "printable": printable,
+    "with_code": with_code,
+    "worded": finding_words.WORDS.__getitem__,
+    "styled": _STYLES.__getitem__,
+}

@@ -48,8 +48,7 @@ def render(
 ) -> str:
     """The whole report as one HTML document; everything that came from a board is escaped.
 
-    `chapters` tell why it costs that, what else would cost, and which claims hold; without them the page is the
-    comparison alone.
+    Without `chapters` it is the comparison alone.
     """
     return page(
         "report.html.j2",
@@ -67,11 +66,12 @@ def render(
         not_drawn=max(0, len(evidences) - _MOST_TIMELINES),
         repetitions=list(_repetitions(comparison, evidences)),
         operators=roofline_page.shown(chapters.rooflines, _MOST_ROOFLINES) if chapters else [],
+        operators_not_drawn=max(0, len(chapters.rooflines.trials) - _MOST_ROOFLINES) if chapters else 0,
         unprofiled=roofline_words.absent(chapters.rooflines) if chapters else [],
         counters=list(counter_words.parts(chapters.counted)) if chapters else None,
         no_counters=counter_words.NOTHING,
         prediction=prediction_words.part(chapters.held_out, chapters.fits) if chapters else None,
-        findings=findings_page.told(chapters.answers, chapters.remarks, short=True) if chapters else None,
+        findings=findings_page.all_shown(chapters.answers, chapters.remarks, short=True) if chapters else None,
         tails=tails,
         distributions=list(tails.tails(comparison)),
         metering=metering,

@@ -112,7 +112,7 @@ def _findings(chapters: Chapters) -> Iterator[str]:
             yield f"\n### Claim {finding.id}, {plain(finding.device or 'no device')}\n"
             yield plain(finding.claim)
             yield from _sheet(finding_words.checks(finding))
-            yield from (f"- {plain(line)}" for line in (*finding.missing, *finding.remarks))
+            yield from (f"- {plain(line)}" for line in finding_words.notes(finding))
 
 
 def _distributions(comparison: Comparison) -> Iterator[str]:

@@ -18,10 +18,10 @@ _UNITS = {"byte/s": "B/s"}
 
 def part(roofline: TrialRoofline) -> Part:
     """A trial, a table for each phase."""
-    return Part(printable(roofline.title), ceilings(roofline.peaks), tuple(map(_sheet, roofline.phases)))
+    return Part(printable(roofline.title), _ceilings(roofline.peaks), tuple(map(_sheet, roofline.phases)))
 
 
-def ceilings(peaks: Peaks) -> str:
+def _ceilings(peaks: Peaks) -> str:
     """What the trial is held against, and where that comes from."""
     known = [f"{name} {_peak(peak, unit)}" for name, unit, peak in peak_lines(peaks) if peak.value is not None]
     missing = dict.fromkeys(peak.reason for _, _, peak in peak_lines(peaks) if peak.reason)
@@ -31,7 +31,7 @@ def ceilings(peaks: Peaks) -> str:
     return f"Ceilings, {peaks.origin}: {printable('; '.join(known))}.{lacking}"
 
 
-def shares(points: PhasePoints) -> str:
+def _shares(points: PhasePoints) -> str:
     """Groups in one line; what is nothing is left out."""
     return ", ".join(f"{name} {points.shares[key]:.1%}" for key, name in SHARES.items() if points.shares.get(key))
 
@@ -75,7 +75,7 @@ def _sheet(points: PhasePoints) -> Sheet:
 
 
 def _summary(points: PhasePoints) -> str:
-    parts = [f"kernels {numbers.quantity(points.busy_s, 's')}", shares(points)]
+    parts = [f"kernels {numbers.quantity(points.busy_s, 's')}", _shares(points)]
     if points.gaps is not None:
         parts.insert(1, f"gaps {points.gaps:.1%} of the {points.gaps_of}")
     return "; ".join(part for part in parts if part)

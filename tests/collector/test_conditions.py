@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from collector.conditions import GroupKey, group_of, labels, observed, printable
+import pytest
+
+from collector.conditions import GroupKey, brief, group_of, labels, observed, printable
 from collector.stored import StoredTrial
 from phasewatt.conditions import ClockState, Conditions, HostState
 from tests.fixtures.trials import conditions, measured, work
@@ -186,3 +188,18 @@ def test_versions_of_another_engines_libraries_are_not_missing_from_a_name() -> 
     }
     assert labels([keys[0], keys[2]])[keys[2]] == "alpha, torch version not stated"
     assert len(set(labels(keys).values())) == 3
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("no power sensor (short)", "no power sensor (short)"),
+        ("no power sensor (nvml: it does not start (no library), rapl: " + "x" * 60 + ")", "no power sensor"),
+        ("no sensor (nvml: " + "x" * 60 + "); decode: averaged (over a second)", None),
+        ("x" * 100, "x" * 100),
+        ("x" * 100 + " unpaired)", "x" * 100 + " unpaired)"),
+    ],
+)
+def test_a_long_reason_is_told_without_the_details_that_it_ends_with(reason, told):
+    """Only these: a second reason stays."""
+    assert brief(reason) == (reason.removesuffix(" (over a second)") if told is None else told)
