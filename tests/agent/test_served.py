@@ -265,8 +265,6 @@ def test_transformers_serve_is_refused_with_its_own_words(tmp_path: Path) -> Non
     """The real one: it rejects fields that it does not know, before it loads a model."""
     for name in ("transformers", "fastapi", "uvicorn", "openai"):
         pytest.importorskip(name, reason=f"{name} is not installed: it belongs beside torch here")
-            name, reason=f"{name} is not installed: it comes with torch's extra and the development set"
-        )
     with transformers_server.serving(tmp_path) as client:
         assert look(client, transformers_server.MODEL).dialect is UNKNOWN
         with pytest.raises(EngineFailed, match=r"refused the request \(422\): Unexpected fields in the request"):
