@@ -148,6 +148,7 @@ class Window:
     def lose(self, now_s: float) -> None:
         """Take back everything: the connection ended, perhaps because of one of these messages."""
         self._patience_s = self._patience_first_s
+        self._room = self._messages
         self._withheld.clear()
         if self._flights:
             self._shrink()

@@ -110,6 +110,16 @@ def test_fewer_are_on_their_way_after_a_late_one_and_one_more_for_each_that_arri
     assert fills(213.0) == 8  # no more than at first
 
 
+def test_another_connection_has_all_places_again():
+    rows = window(messages=8)
+    send(rows, 1, at_s=0.0)
+    rows.expire(30.0)
+    rows.lose(31.0)
+    for seq in range(8):
+        assert rows.has_room()
+        send(rows, seq, at_s=32.0)
+
+
 def test_messages_that_were_on_their_way_together_are_one_loss():
     """Each has its own deadline, a moment after the one before."""
     rows = window(messages=16)
