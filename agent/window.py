@@ -132,7 +132,7 @@ class Window:
         expired = [flight for flight in self._flights if flight.deadline_s <= now_s]
         for flight in expired:
             missing = self._land(flight)
-            self._late.update(dict.fromkeys(missing, now_s + self._patience_s))
+            self._late.update(dict.fromkeys(missing, now_s + self._patience_first_s))
             self._suspects.update((seq, now_s) for seq in missing & self._suspects.keys())  # behind the others
             if self.last_receipt_s > flight.sent_s:
                 self._strike(missing, now_s)

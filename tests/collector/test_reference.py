@@ -101,7 +101,7 @@ def test_a_report_draws_the_power_of_a_reference(tmp_path: Path, sqlite_store: S
     shipped = reference.load(tmp_path)
     trials = (measured("mine").stored, *shipped.trials)
     comparison = compare(trials)
-    selection = Selection(comparison, trials, sqlite_store, shipped)
+    selection = Selection(comparison, trials, trials, sqlite_store, shipped)
     mine, theirs = gather(comparison, trials, selection.traces)
     assert theirs.group == "dgx (reference)"
     assert timelines.power(theirs) is not None

@@ -25,7 +25,7 @@ def fleet():
     counters = study.counted({}, {})
     fast = Laws(prefill_s=(5e-4, 1.3e-5, 0.0), step_s=(3.2e-3, 1.5e-8, 1e-6))
     other = changed(trials.measured("apart", done=trials.work(prompt_tokens=77)).stored.trial)
-    return [*study.paper(), *counters, *study.paper(fast, device="fast"), trials.stored(other)]
+    return [*study.short([*study.paper(), *counters, *study.paper(fast, device="fast")]), trials.stored(other)]
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_what_a_board_says_is_shown_and_not_obeyed():
     several = [
         trials.stored(changed(each.trial, conditions=study.how(processor=HOSTILE)))
         for device in ("a", "b")
-        for each in study.paper(device=device)
+        for each in study.short(study.paper(device=device))
     ]
     comparison = compare(several)
     shown = html.render(comparison, [], WRITTEN_UNIX_S, chapters.gather(comparison, several))

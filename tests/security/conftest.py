@@ -51,8 +51,9 @@ class Client:
         self.received: list[tuple[str, bytes]] = []
         self.ended = threading.Event()
         self._granted = threading.Event()
-        self.paho = client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=version)
-        client.reconnect_on_failure = False
+        self.paho = client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id, protocol=version, reconnect_on_failure=False
+        )
         client.max_queued_messages_set(0)
         if tls:
             client.tls_set(**tls)
