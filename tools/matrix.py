@@ -31,9 +31,11 @@ ONCE_IS_ENOUGH = (
     *("tests/faults", "tests/machine", "tests/security", "tests/pages"),
     *(f"tests/system/test_{name}.py" for name in ("restore", "managed_broker", "jobs", "watch", "simulated_board")),
     *("tests/phasewatt/test_energy_coverage.py", "tests/collector/test_hostile.py", "tests/agent/test_calibrating.py"),
+    *(f"tests/collector/test_{name}.py" for name in ("report_browser", "findings_browser", "report_chapters")),
 )
 LONG = "tests/agent/test_tegrastats_line.py::test_a_hundred_thousand_mutated_lines_raise_nothing"
-BETWEEN = (*ONCE_IS_ENOUGH, "tests/system")  # for a version between the oldest and the newest, which run all programs
+# For a version between the oldest and the newest, which run all programs and the collector.
+BETWEEN = (*ONCE_IS_ENOUGH, "tests/system", "tests/collector")
 OF_THE_MODEL = "torch|onnx|gguf"  # what these tests need beside torch, and without torch shows nothing
 MISSING = "not on this machine, not tested"
 ASKS = "import sys; print(*sys.version_info[:2], sep='.')"

@@ -174,8 +174,8 @@ def test_serve_can_be_stopped_while_its_broker_is_away(shell):
         (["--broker", "nonsense"], "expected embedded, embedded:PORT or HOST:PORT, got 'nonsense'"),
         (["--broker", "h:1", "--ca-file", "/absent.pem"], "broker.ca_file: expected a file, got '/absent.pem'"),
         (["--config", "/absent.toml"], "/absent.toml"),
-        (["--db", "nonsense"], "expected sqlite:///FILE"),
-        (["--db", "sqlite:////absent/a.db"], "directory /absent does not exist"),
+        (["--broker", "embedded:0", "--db", "nonsense"], "expected sqlite:///FILE"),
+        (["--broker", "embedded:0", "--db", "sqlite:////absent/a.db"], "directory /absent does not exist"),
     ],
 )
 def test_serve_refuses_in_one_line(shell, arguments, words):
