@@ -35,7 +35,7 @@ class Pace(NamedTuple):
 
     receipt_timeout_s: float = 30.0
     window_messages: int = 16
-    window_bytes: int = 1024 * 1024
+    window_bytes: int = 128 * 1024  # what waits in a queue delays live data: see benchmarks/returning_fleet.py
     retry_first_s: float = 1.0
     retry_max_s: float = 60.0
     status_interval_s: float = 60.0

@@ -1,4 +1,4 @@
-"""Findings as texts: verdicts and figures for every form, tables for Markdown; a page has the same with links."""
+"""Findings as texts, which HTML and Markdown both show."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ _NO_FIGURE = "none: see what is missing"
 
 def overview(answers: Iterable[Answer]) -> Sheet:
     """A line for each claim and device."""
-    return Sheet("Verdicts", _OVERVIEW, tuple(_line(answer.finding) for answer in answers))
+    return Sheet("Verdicts", _OVERVIEW, tuple(line(answer.finding) for answer in answers))
 
 
-def _line(finding: Finding) -> tuple[str, ...]:
+def line(finding: Finding) -> tuple[str, ...]:
+    """One claim on one device, as the overview has it."""
     claim, figure = f"{finding.id}. {finding.brief}", printable(finding.figure or _NO_FIGURE)
     return claim, finding.device or "none", WORDS[finding.verdict], figure
 
 
 def checks(finding: Finding) -> Sheet:
     """The parts of a claim, with what was measured and what is asked."""
-    rows = ((check.says, WORDS[check.verdict], measured(check), threshold(check)) for check in finding.checks)
+    rows = ((check.says, WORDS[check.verdict], _measured(check), _threshold(check)) for check in finding.checks)
     return Sheet("Parts of the claim", _CHECKS, tuple(rows))
 
 
@@ -56,7 +57,7 @@ def undecided(answers: Iterable[Answer]) -> list[str]:
     return [f"Claim {each.id} ({each.device or 'no device'}) lacks {'; '.join(each.missing)}" for each in findings]
 
 
-def measured(check: Check) -> str:
+def _measured(check: Check) -> str:
     """The value of a check with its interval, such as "12.3 % [11.9, 12.8]"."""
     if check.value is None:
         return numbers.MISSING
@@ -68,7 +69,7 @@ def measured(check: Check) -> str:
     return f"{told} [{low}, {high}]"
 
 
-def threshold(check: Check) -> str:
+def _threshold(check: Check) -> str:
     """Where its whole interval is asked to lie, such as "above 50.0 %"."""
     if check.side is None or check.threshold is None:
         return numbers.MISSING

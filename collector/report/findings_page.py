@@ -8,11 +8,12 @@ from typing import NamedTuple
 from markupsafe import Markup, escape
 
 from collector.conditions import printable
-from collector.findings import Answer, Check, Finding, Verdict
+from collector.findings import Answer, Finding, Verdict
 from collector.report import finding_words
 from collector.report.finding_pictures import draw, in_words
 from collector.report.page import page
 from collector.report.picture import Picture, picture
+from collector.report.sheets import Sheet
 
 # Classes of the style sheet; the words say the same to who sees no colour.
 _STYLES = {Verdict.HOLDS: "better", Verdict.DOES_NOT_HOLD: "worse", Verdict.NOT_ENOUGH_DATA: "unclear"}
@@ -23,7 +24,8 @@ class Shown(NamedTuple):
 
     name: str  # of its place on the page
     finding: Finding
-    checks: list[tuple[Check, str, str]]  # with its value and interval, and its threshold, in words
+    line: tuple[str, ...]  # in the overview
+    checks: Sheet
     picture: Picture | None
     has_place: bool  # else it is in the overview alone
 
@@ -33,7 +35,6 @@ class Section(NamedTuple):
 
     number: int
     claim: str
-    brief: str
     rule: str
     shown: list[Shown]
 
@@ -41,6 +42,7 @@ class Section(NamedTuple):
 class AllShown(NamedTuple):
     """All findings as a page has them."""
 
+    overview: Sheet
     sections: list[Section]
     remarks: Sequence[str]
     undecided: list[str]  # what would decide those that have no place of their own
@@ -49,7 +51,8 @@ class AllShown(NamedTuple):
 def all_shown(answers: Sequence[Answer], remarks: Sequence[str], short: bool = False) -> AllShown:
     """The findings; where it is to be `short`, those of which nothing was measured have no place of their own."""
     sections = list(_sections(answers, short))
-    return AllShown(sections, remarks, finding_words.undecided(answers) if short else [])
+    undecided = finding_words.undecided(answers) if short else []
+    return AllShown(finding_words.overview(answers), sections, remarks, undecided)
 
 
 def render(source: str, answers: Sequence[Answer], remarks: Sequence[str], written_unix_s: float) -> str:
@@ -70,15 +73,15 @@ def _sections(answers: Iterable[Answer], short: bool) -> Iterator[Section]:
     for number, several in found.items():
         first = several[0].finding
         shown = [_shown(f"claim-{number}-{index}", answer, short) for index, answer in enumerate(several)]
-        yield Section(number, first.claim, first.brief, first.rule, shown)
+        yield Section(number, first.claim, first.rule, shown)
 
 
 def _shown(name: str, answer: Answer, short: bool) -> Shown:
     has_place = not short or finding_words.has_evidence(answer.finding)
     drawn = answer.picture if has_place else None
-    checks = [(check, finding_words.measured(check), finding_words.threshold(check)) for check in answer.finding.checks]
     shown = None if drawn is None else picture(draw(drawn), name, printable(drawn.title), printable(in_words(drawn)))
-    return Shown(name, answer.finding, checks, shown, has_place)
+    finding = answer.finding
+    return Shown(name, finding, finding_words.line(finding), finding_words.checks(finding), shown, has_place)
 
 
 def with_code(text: str) -> Markup:

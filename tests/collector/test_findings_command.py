@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,11 +14,10 @@ from collector.app import main
 from collector.findings import CLAIMS, Answer, answers
 from collector.report import findings_page
 from collector.report.finding_pictures import draw, in_words
-from collector.store import open_store
 from collector.stored import StoredTrial
 from tests.fixtures import study, trials
+from tests.fixtures.filled import filled
 from tests.fixtures.records import changed
-from tests.fixtures.wire import batch_of
 
 ROOT = Path(__file__).parents[2]
 KEYS = {"id", "claim", "verdict", "figure", "rule", "device", "missing"}
@@ -33,15 +32,7 @@ def decided() -> tuple[Answer, ...]:
 @pytest.fixture
 def database(tmp_path: Path) -> Callable[[Iterable[StoredTrial]], str]:
     """Makes a database that holds some trials, and gives its URL."""
-
-    def fill(several: Iterable[StoredTrial]) -> str:
-        url = f"sqlite:///{tmp_path / 'trials.db'}"
-        with contextlib.closing(open_store(url, create=True)) as store:
-            for index, each in enumerate(several):
-                store.ingest(batch_of(each.trial, device=each.trial.device, epoch=f"epoch-{index}"), 1.7e9)
-        return url
-
-    return fill
+    return partial(filled, tmp_path)
 
 
 def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:

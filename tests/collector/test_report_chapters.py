@@ -10,12 +10,11 @@ from collector.app import main
 from collector.compare import compare
 from collector.findings import CLAIMS, Verdict
 from collector.report import chapters, finding_words, html, markdown
-from collector.store import open_store
 from tests.collector.test_report import HOSTILE, WRITTEN_UNIX_S, Page
 from tests.fixtures import study, trials
+from tests.fixtures.filled import filled
 from tests.fixtures.records import changed
 from tests.fixtures.study import Laws
-from tests.fixtures.wire import batch_of
 
 TITLES = ("Where the time goes", "Hardware counters", "Fits over lengths and batches", "Which claims hold here?")
 
@@ -100,11 +99,7 @@ def test_what_a_board_says_is_shown_and_not_obeyed():
 
 
 def test_the_command_writes_all_of_it(tmp_path, capsys):
-    url = f"sqlite:///{tmp_path}/fleet.db"
-    store = open_store(url, create=True)
-    for index, each in enumerate(fleet()):
-        store.ingest(batch_of(each.trial, device=each.trial.device, epoch=f"epoch-{index}"), 1.7e9)
-    store.close()
+    url = filled(tmp_path, fleet())
     for name in ("report.html", "report.md"):
         assert main(["report", "--db", url, "--no-reference", "--out", str(tmp_path / name)]) == 0
         text = (tmp_path / name).read_text(encoding="utf-8")

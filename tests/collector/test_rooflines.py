@@ -15,15 +15,14 @@ from collector.report import chapters, html, markdown, roofline_page, roofline_w
 from collector.report.operator_bars import Bar, operator_bars
 from collector.report.roofline_plot import roofline_plot
 from collector.rooflines import NOT_PROFILED, rooflines
-from collector.store import open_store
 from phasewatt.bounds import GAPS, LAUNCHES, NEAR, Bound
 from phasewatt.fields import Phase
 from phasewatt.profiles import OperatorTime
 from tests.collector.test_report import HOSTILE, WRITTEN_UNIX_S, Page
 from tests.fixtures import trials
+from tests.fixtures.filled import filled
 from tests.fixtures.profiled import CUDA, measured_ceilings, profile, profiled
 from tests.fixtures.records import changed
-from tests.fixtures.wire import batch_of
 
 DOCS = Path(__file__).parents[2] / "docs" / "roofline.md"
 DONE = trials.work(
@@ -36,15 +35,6 @@ def trial(device="alpha", done=DONE, seed=0, under=None, **named):
     seen = (profile(done, Phase.DECODE, **named), profile(done, Phase.PREFILL, **named))
     under = under or trials.conditions(**CUDA)
     return profiled(trials.measured(device, done=done, under=under, seed=seed).stored, *seen)
-
-
-def store_of(tmp_path, *several):
-    url = f"sqlite:///{tmp_path}/profiled.db"
-    store = open_store(url, create=True)
-    for index, each in enumerate(several):
-        store.ingest(batch_of(each.trial, device=each.trial.device, epoch=f"epoch-{index}"), 1.7e9)
-    store.close()
-    return url
 
 
 def test_ceilings_of_the_same_campaign_come_first():
@@ -102,7 +92,7 @@ def test_trials_without_a_profile_are_counted():
 
 
 def test_all_forms_show_the_same_figures(tmp_path, capsys):
-    url = store_of(tmp_path, trial(), measured_ceilings())
+    url = filled(tmp_path, [trial(), measured_ceilings()])
     assert main(["roofline", "--db", url]) == 0
     told = capsys.readouterr().out
     assert main(["roofline", "--db", url, "--out", f"{tmp_path}/page.html"]) == 0
@@ -120,13 +110,13 @@ def test_all_forms_show_the_same_figures(tmp_path, capsys):
 
 
 def test_a_suite_or_model_that_is_asked_for_still_finds_the_ceilings(tmp_path, capsys):
-    url = store_of(tmp_path, trial(), measured_ceilings())
+    url = filled(tmp_path, [trial(), measured_ceilings()])
     assert main(["roofline", "--db", url, "--suite", "phases", "--model", "llama-tiny", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["trials"][0]["peaks"]["matmul"]["value"]
 
 
 def test_what_cannot_be_shown_is_one_line(tmp_path, capsys):
-    url = store_of(tmp_path, trials.measured().stored)
+    url = filled(tmp_path, [trials.measured().stored])
     assert main(["roofline", "--db", url]) == 2
     assert "no trial here has an operator profile" in capsys.readouterr().err
     assert main(["roofline", "--db", url, "--json"]) == 0
@@ -186,7 +176,7 @@ def test_the_report_has_a_section_where_trials_have_profiles():
 
 
 def test_the_report_command_takes_ceilings_of_any_suite(tmp_path, capsys):
-    url = store_of(tmp_path, trial("alpha"), trial("beta"), measured_ceilings("alpha"))
+    url = filled(tmp_path, [trial("alpha"), trial("beta"), measured_ceilings("alpha")])
     arguments = ["report", "--db", url, "--suite", "phases", "--no-reference"]
     assert main([*arguments, "--out", f"{tmp_path}/report.md"]) == 0
     text = (tmp_path / "report.md").read_text(encoding="utf-8")

@@ -9,16 +9,15 @@ import pytest
 
 from collector.app import main
 from collector.prediction import Asked
-from collector.store import open_store
 from collector.transfer import transferred
 from phasewatt import operators
 from phasewatt.bounds import NEAR
 from phasewatt.fields import Phase
 from phasewatt.operators import Pass
 from tests.fixtures import trials
+from tests.fixtures.filled import filled
 from tests.fixtures.profiled import CUDA, Machine, measured_ceilings
 from tests.fixtures.records import changed
-from tests.fixtures.wire import batch_of
 
 LENGTHS = (128, 256, 512, 1024, 2048)
 SHAPE = changed(trials.SHAPE, hidden_size=1024, layers=12, heads=16, head_dim=64, intermediate_size=4096)
@@ -142,11 +141,7 @@ def test_what_is_lacking_is_the_reason():
 
 
 def test_the_command_sets_estimates_apart(tmp_path, capsys):
-    database = f"sqlite:///{tmp_path}/fleet.db"
-    store = open_store(database, create=True)
-    for index, each in enumerate(fleet()):
-        store.ingest(batch_of(each.trial, device=each.trial.device, epoch=f"epoch-{index}"), 1.7e9)
-    store.close()
+    database = filled(tmp_path, fleet())
     asked = ["predict", "--db", database, "--prompt-tokens", "1500", "--output-tokens", "101"]
     assert main(asked) == 0
     told = capsys.readouterr().out
