@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sqlite3
 import time
@@ -23,6 +24,7 @@ _MAKERS = "`phasewatt-collector serve` or `import`"
 _APPLICATION_ID = 0x70687761  # "phwa": the mark by which a SQLite file is known without opening it
 _HEADER_BYTES = 72
 _LOCK_TIMEOUT_S = 30
+_LOCK_PAUSE_S = 0.02
 # A server that is cut off is noticed in half a minute: what a collector cannot store, another one may.
 _NETWORK = {
     "connect_timeout": 10,
@@ -117,16 +119,19 @@ def is_ours(path: Path, create: bool) -> bool:
 
 
 def _mark(path: Path) -> None:
-    """Make the file, with the mark in its header before the log takes over writing."""
-    try:
-        connection = sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S)
+    """Make the file, with the mark in its header before the log takes over writing; others may be at it too."""
+    deadline_s = time.monotonic() + _LOCK_TIMEOUT_S
+    while True:
         try:
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            connection.execute("PRAGMA journal_mode = WAL")
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise StoreUnavailable(f"database {path}: {error}") from error
+            with contextlib.closing(sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S)) as connection:
+                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.Error as error:
+            # SQLite refuses at once, whatever the time-out, where two that read both want to write.
+            if "locked" not in str(error) or time.monotonic() > deadline_s:
+                raise StoreUnavailable(f"database {path}: {error}") from error
+        time.sleep(_LOCK_PAUSE_S)
 
 
 def _on_connect(connection: sqlite3.Connection, _record: object) -> None:

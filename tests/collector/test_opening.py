@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from collector.store import TrialQuery, open_store, tables, upgrade_store
+from collector.store import TrialQuery, open_store, opening, tables, upgrade_store
 from phasewatt.errors import StoreUnavailable
 from tests.fixtures import records, wire
 
@@ -70,6 +71,30 @@ def test_database_without_tables_is_made_on_request_only(store_url):
     assert "`phasewatt-collector serve` or `import`" in refusal(store_url, create=False)
     open_store(store_url, create=True).close()
     open_store(store_url).close()
+
+
+def test_another_that_sets_it_up_at_the_same_time_is_waited_for(tmp_path, monkeypatch):
+    """SQLite refuses the change of journal at once while another one writes, whatever time-out is set."""
+    path = tmp_path / "store.db"
+    refused: list[str] = []
+
+    class Beside(sqlite3.Connection):
+        def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
+            if "journal_mode" not in statement or refused:
+                return super().execute(statement, *values)
+            with contextlib.closing(sqlite3.connect(path)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                try:
+                    return super().execute(statement, *values)
+                except sqlite3.OperationalError as error:
+                    refused.append(str(error))
+                    raise
+
+    monkeypatch.setattr(opening.sqlite3, "connect", partial(sqlite3.connect, factory=Beside))
+    open_store(url_of(path), create=True).close()
+    assert refused == ["database is locked"]
+    monkeypatch.undo()
+    open_store(url_of(path)).close()
 
 
 def test_set_up_that_was_cut_short_is_done_again(tmp_path):
