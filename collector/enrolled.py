@@ -43,6 +43,15 @@ class Enrolled(Record, frozen=True):
         holding = [issued for issued in self.boards.get(device, ()) if issued.holds(now_unix_s)]
         return holding[-1] if holding else None
 
+    def ends_unix_s(self) -> dict[str, float]:
+        """When each board's newest certificate ends or ended; boards without one, or shut out, are left out."""
+        newest = {device: given[-1] for device, given in self.boards.items() if given}
+        return {
+            device: issued.expires_unix_s
+            for device, issued in newest.items()
+            if issued.expires_unix_s is not None and issued.revoked_unix_s is None
+        }
+
     def with_one(self, device: str, issued: Issued) -> Enrolled:
         """Beside what the board has: until it is installed, the older certificate still lets it in."""
         return Enrolled(boards={**self.boards, device: (*self.boards.get(device, ()), issued)})

@@ -37,13 +37,14 @@ class Sample(NamedTuple):
     simulated: bool = False
 
 
-def sample_of(telemetry: Telemetry) -> Sample | None:
-    """The last row; None where there is none."""
+def sample_of(telemetry: Telemetry, before_last: int = 0) -> Sample | None:
+    """The last row, or one that many rows before it; None where there is none."""
     times_ns = series.unpack_times(telemetry.time)
-    if not times_ns:
+    at = len(times_ns) - 1 - before_last
+    if at < 0:
         return None
-    values = {column.name: Value(column.unit, series.unpack(column)[-1]) for column in telemetry.values}
-    return Sample(telemetry.boot_id, times_ns[-1] * 1e-9, values, telemetry.simulated)
+    values = {column.name: Value(column.unit, series.unpack(column)[at]) for column in telemetry.values}
+    return Sample(telemetry.boot_id, times_ns[at] * 1e-9, values, telemetry.simulated)
 
 
 def power_w(now: Sample, before: Sample | None) -> dict[str, float | None]:

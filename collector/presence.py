@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from collector.conditions import printable
-from collector.store import DeviceRow
 from collector.stored import EpochCount, Life
 from phasewatt.messages import Presence
+
+if TYPE_CHECKING:
+    from collector.store import DeviceRow
 
 SILENT_AFTER = 3  # of its own intervals: one batch may be lost, and sent again after a while
 RETURNS = 2  # of each of two lives, by which they are two boards; one may be a message that came late

@@ -21,6 +21,7 @@ _FILES = ("ca_file", "cert_file", "key_file", "password_file")
 
 
 _SECRET_FILES = ("key_file", "password_file")
+_LEAST_PASSWORD = 16  # it may be tried over a network
 MANAGED = "managed"
 
 
@@ -64,6 +65,13 @@ class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     trial_days: Days = FOREVER
 
 
+class WebSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The live page and /metrics. `address` is `--web`, the other `--web-password-file`."""
+
+    address: str | None = None  # HOST:PORT, or :PORT on this host alone; None: there are no pages
+    password_file: str | None = None
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -71,6 +79,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     share: Identifier | None = None  # the group of collectors on one store that share the batches; None: it gets all
     broker: BrokerSettings = BrokerSettings()
     retention: Retention = Retention()
+    web: WebSettings = WebSettings()
 
 
 def load(path: Path | None) -> Settings:
@@ -132,9 +141,15 @@ def _check_file(name: str, file: str | None) -> None:
     if not Path(file).is_file():
         raise ConfigInvalid(f"broker.{name}: expected a file, got {file!r}")
     if name in _SECRET_FILES:
-        complaint = privacy.complaint_of_secret(f"broker.{name}", file, Path(file).stat().st_mode)
-        if complaint is not None:
-            raise ConfigInvalid(complaint)
+        _check_secret(f"broker.{name}", file)
+
+
+def _check_secret(name: str, file: str) -> None:
+    if not Path(file).is_file():
+        raise ConfigInvalid(f"{name}: expected a file, got {file!r}")
+    complaint = privacy.complaint_of_secret(name, file, Path(file).stat().st_mode)
+    if complaint is not None:
+        raise ConfigInvalid(complaint)
 
 
 def _check_proof(address: Address, broker: BrokerSettings) -> None:
@@ -151,6 +166,49 @@ def _check_proof(address: Address, broker: BrokerSettings) -> None:
             f"broker.cert_file or broker.username: expected, since {address.host} is not this host and would not know "
             "who this is; docs/enrolment.md says how to set up a broker that asks"
         )
+
+
+class Pages(NamedTuple):
+    """Where pages are shown, and to whom: to all on this host, or to who knows the password."""
+
+    host: str
+    port: int
+    password: str | None
+
+
+def pages_of(web: WebSettings) -> Pages | None:
+    """What `web` asks for; None: no pages.
+
+    Raises:
+        ConfigInvalid: an address of another form, one that others reach without a password, or a password file that
+            is missing, empty or open to others.
+    """
+    if web.address is None:
+        if web.password_file is not None:
+            raise ConfigInvalid("web.address: expected beside web.password_file")
+        return None
+    host, _, port = web.address.rpartition(":")
+    if ":" not in web.address or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
+        raise ConfigInvalid(f"web.address: expected HOST:PORT, or :PORT on this host alone, got {web.address!r}")
+    host = host.strip("[]") or LOOPBACK
+    password = None if web.password_file is None else _password(web.password_file)
+    if password is None and not is_loopback(host):
+        raise ConfigInvalid(
+            f"web.password_file: expected, since others reach {host}; put 16 letters or more in a file of your own, "
+            f"chmod 600, or let the page listen on {LOOPBACK}"
+        )
+    return Pages(host, int(port), password)
+
+
+def _password(file: str) -> str:
+    _check_secret("web.password_file", file)
+    try:
+        password = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(f"web.password_file: cannot read {file}: {error}") from error
+    if len(password) < _LEAST_PASSWORD:
+        raise ConfigInvalid(f"web.password_file: expected {_LEAST_PASSWORD} letters or more in {file}")
+    return password
 
 
 def parse_address(text: str) -> Address:

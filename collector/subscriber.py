@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.reasoncodes import ReasonCode
@@ -50,6 +50,16 @@ _SHUT_OUT_S = 10.0  # before one that still floods is shut out again
 logger = logging.getLogger(__name__)
 
 
+class Traffic(NamedTuple):
+    """How the receiving goes, since this collector began."""
+
+    listening: bool
+    received: int  # messages
+    waiting: int  # of these, those that are not stored yet
+    dropped: int  # of these, those that found the inbox full, and come again
+    trouble: str | None  # why the last one was not stored; None: it was
+
+
 class Subscriber:
     """A connection to one broker, renewed until `stop`; `name` is this collector's among those on that broker.
 
@@ -73,7 +83,8 @@ class Subscriber:
     ) -> None:
         self.listening = threading.Event()
         self.inbox = Inbox(queued_messages, QUEUED_BYTES)
-        self.dropped = 0  # messages that found the inbox full
+        self.received = 0  # messages
+        self.dropped = 0  # of these, those that found the inbox full
         self._name = name
         self._broker = f"{address.host}:{address.port}"
         self._store = store
@@ -108,6 +119,11 @@ class Subscriber:
     def has_left_group(self) -> bool:
         """Whether the store failed, and others get what comes until it works."""
         return self._sharing is not None and self._sharing.step is Step.AWAY
+
+    @property
+    def traffic(self) -> Traffic:
+        """How it goes now."""
+        return Traffic(self.listening.is_set(), self.received, len(self.inbox), self.dropped, self._ingest.trouble)
 
     def start(self) -> None:
         """Connect, in threads of its own, and try again for as long as the broker is away."""
@@ -237,6 +253,7 @@ class Subscriber:
         logger.info("listening to broker %s", self._broker)
 
     def _received(self, message: mqtt.MQTTMessage) -> None:
+        self.received += 1
         if not message.retain:  # the broker's own word is no sign that boards are heard
             self._progress.heard()
         # One byte too many is kept, so that ingest sees that it was too long.

@@ -29,9 +29,15 @@ NOT_THE_WHEEL = ("tests/test_house.py", "tests/test_package.py", "tests/deploy")
 # no version of Python changes them.
 ONCE_IS_ENOUGH = (
     *("tests/faults", "tests/machine", "tests/security", "tests/pages"),
-    *(f"tests/system/test_{name}.py" for name in ("restore", "managed_broker", "jobs", "watch", "simulated_board")),
+    *(
+        f"tests/system/test_{name}.py"
+        for name in ("restore", "managed_broker", "jobs", "watch", "simulated_board", "monitoring")
+    ),
     *("tests/phasewatt/test_energy_coverage.py", "tests/collector/test_hostile.py", "tests/agent/test_calibrating.py"),
-    *(f"tests/collector/test_{name}.py" for name in ("report_browser", "findings_browser", "report_chapters")),
+    *(
+        f"tests/collector/test_{name}.py"
+        for name in ("report_browser", "findings_browser", "report_chapters", "page_browser")
+    ),
 )
 LONG = "tests/agent/test_tegrastats_line.py::test_a_hundred_thousand_mutated_lines_raise_nothing"
 # For a version between the oldest and the newest, which run all programs and the collector.
@@ -147,7 +153,7 @@ def options(version: str, strict: bool) -> list[str]:
     """Arguments of pytest."""
     outermost = version in (f"3.{MINORS[0]}", f"3.{MINORS[-1]}")
     ignored = [f"--ignore={path}" for path in (*NOT_THE_WHEEL, *(ONCE_IS_ENOUGH if outermost else BETWEEN))]
-    skips = ["--no-skips", f"--may-skip={OF_THE_MODEL}|no recorded lines"] if strict else []
+    skips = ["--no-skips", f"--may-skip={OF_THE_MODEL}|no recorded lines|no collected peaks"] if strict else []
     return ["-q", "-m", "not gpu and not jetson", f"--deselect={LONG}", *ignored, *skips]
 
 

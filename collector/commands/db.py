@@ -12,7 +12,7 @@ import msgspec
 
 from collector import settings
 from collector.commands import keeping, table
-from collector.commands.devices import Outbox, outbox_of
+from collector.fleet import Outbox, outbox_of
 from collector.store import Store, open_store, upgrade_store
 from phasewatt.fields import Kind
 

@@ -10,7 +10,8 @@ import threading
 from collections.abc import Callable
 
 from collector import settings
-from collector.commands import authority, broker, broker_config, keeping
+from collector.commands import authority, broker, broker_config, keeping, pages
+from collector.commands.pages import Serving
 from collector.settings import Address, BrokerSettings
 from collector.store import open_store
 from phasewatt.errors import ConfigInvalid
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--share", metavar="GROUP", help="share what boards send with other collectors on the same database"
     )
+    pages.add_arguments(parser)
     keeping.add_arguments(parser)
 
 
@@ -37,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
     logging.getLogger("collector").setLevel(logging.INFO)
     config = settings.named(keeping.with_flags(broker.settings_of(args), args), name=args.name, share=args.share)
+    web = settings.pages_of(pages.with_flags(config.web, args))
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
@@ -52,11 +55,13 @@ def run(args: argparse.Namespace) -> int:
         housekeeper = Housekeeper(store, config.retention)
         housekeeper.start()
         stack.callback(housekeeper.stop)
+        serving = Serving(name, address, proof, store, subscriber)
+        shown = "" if web is None else f", page {stack.enter_context(pages.shown(web, serving, args))}"
         while not stopped.is_set() and subscriber.refusal is None and not subscriber.listening.wait(0.1):
             pass
         if not stopped.is_set() and subscriber.refusal is None:
             group = "" if config.share is None else f", group {config.share} as {name}"
-            print(f"collector ready: broker {address.host}:{address.port}, db {store.name}{group}", flush=True)
+            print(f"collector ready: broker {address.host}:{address.port}, db {store.name}{group}{shown}", flush=True)
         while subscriber.refusal is None and not stopped.wait(_LOOK_S):
             pass
         if subscriber.refusal is not None:

@@ -176,6 +176,9 @@ class Store(Protocol):
     def telemetry(self, device: str, since_unix_s: float) -> Iterator[Telemetry]:
         """Records of telemetry that began at that time or later by the board's clock, oldest first."""
 
+    def newest_telemetry(self, devices: Sequence[str], since_unix_s: float) -> dict[str, Telemetry]:
+        """Of each board the record that began last, if that was at that time or later by the board's clock."""
+
     def telemetry_hours(self, device: str) -> list[TelemetryHour]:
         """What is left of telemetry whose bodies went by age, oldest first."""
 

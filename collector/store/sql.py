@@ -199,6 +199,19 @@ class SqlStore:
                 if isinstance(record := rows.record_of(Kind.TELEMETRY, row), Telemetry):
                     yield record
 
+    def newest_telemetry(self, devices: Sequence[str], since_unix_s: float) -> dict[str, Telemetry]:
+        """By the index, a row a board."""
+        table = tables.telemetry
+        query = select(table.c.record_id, table.c.schema, table.c.body).where(table.c.started_unix_s >= since_unix_s)
+        newest = query.order_by(table.c.started_unix_s.desc()).limit(1)
+        found: dict[str, Telemetry] = {}
+        with self._reading() as connection:
+            for device in devices:
+                row = connection.execute(newest.where(table.c.device == device)).one_or_none()
+                if row is not None and isinstance(record := rows.record_of(Kind.TELEMETRY, row), Telemetry):
+                    found[device] = record
+        return found
+
     def telemetry_hours(self, device: str) -> list[TelemetryHour]:
         """By hour, then by name."""
         table = tables.telemetry_hour

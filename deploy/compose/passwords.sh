@@ -1,5 +1,6 @@
 #!/bin/sh
-# Fills deploy/compose/secrets: the passwords of the database and of Grafana. What is there already stays.
+# Fills deploy/compose/secrets: the passwords of the database, of Grafana and of the collector's page. What is there
+# already stays.
 set -eu
 
 out=${PHASEWATT_SECRETS:-$(cd "$(dirname "$0")" && pwd)/secrets}
@@ -16,6 +17,8 @@ password() {
 
 password database_password
 password grafana_password
-# libpq takes this file from its owner alone: user 10002 of the collector's image.
+password scrape_password
+# libpq and the collector take these files from their owner alone: user 10002 of the collector's image.
 [ -f pgpass ] || (umask 077 && printf 'database:5432:phasewatt:phasewatt:%s\n' "$(cat database_password)" >pgpass)
-chown 10002:10002 pgpass 2>/dev/null || echo "as root: chown 10002:10002 $out/pgpass"
+[ -f web_password ] || (umask 077 && cat scrape_password >web_password)
+chown 10002:10002 pgpass web_password 2>/dev/null || echo "as root: chown 10002:10002 $out/pgpass $out/web_password"

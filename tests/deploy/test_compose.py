@@ -60,12 +60,15 @@ def test_files_that_are_mounted_are_there(services):
 
 def test_only_the_broker_is_open_to_the_network(services):
     ports = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert ports == {"broker": ["8883:8883"], "grafana": ["127.0.0.1:3000:3000"]}
+    here = {"collector": ["127.0.0.1:9464:9464"], "grafana": ["127.0.0.1:3000:3000"]}
+    assert ports == {"broker": ["8883:8883"], **here}
 
 
 def test_the_collectors_settings_are_taken():
     settings = pytest.importorskip("collector.settings")
-    assert settings.load(COMPOSE / "collector.toml").broker.address == "broker:8884"
+    found = settings.load(COMPOSE / "collector.toml")
+    assert found.broker.address == "broker:8884"
+    assert found.web == settings.WebSettings(address="0.0.0.0:9464", password_file="/run/secrets/web_password")
 
 
 def test_passwords_are_made_once_and_shown_to_nobody(tmp_path):
@@ -77,7 +80,9 @@ def test_passwords_are_made_once_and_shown_to_nobody(tmp_path):
         made.add((out / "database_password").read_text())
     assert len(made) == 1 and re.fullmatch("[0-9a-f]{48}", *made)
     assert (out / "pgpass").read_text() == f"database:5432:phasewatt:phasewatt:{made.pop()}\n"
-    assert out.stat().st_mode & 0o777 == 0o700 and (out / "pgpass").stat().st_mode & 0o777 == 0o600
+    assert (out / "web_password").read_text() == (out / "scrape_password").read_text() != ""
+    assert out.stat().st_mode & 0o777 == 0o700
+    assert [(out / name).stat().st_mode & 0o777 for name in ("pgpass", "web_password")] == [0o600, 0o600]
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +144,11 @@ def await_line(file: Path, end: str, patience_s: float = 30.0) -> None:
 @pytest.mark.broker
 def test_the_collector_of_the_compose_file_is_let_in(centre):
     config = centre.root / "collector.toml"
+    password = centre.root / "web_password"
+    password.write_text("a password of many letters")
+    password.chmod(0o600)
     text = (COMPOSE / "collector.toml").read_text().replace('"/var/', f'"{centre.root}/var/')
+    text = text.replace("0.0.0.0:9464", "0.0.0.0:0").replace("/run/secrets/web_password", str(password))
     config.write_text(text.replace("broker:8884", f"127.0.0.1:{centre.ports[1]}"))
     command = [sys.executable, "-m", "collector.app", "serve", "--config", str(config), *centre.common]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
