@@ -52,6 +52,12 @@ class Enrolled(Record, frozen=True):
             if issued.expires_unix_s is not None and issued.revoked_unix_s is None
         }
 
+    def revoked(self) -> frozenset[str]:
+        """Boards that were shut out and given nothing since."""
+        return frozenset(
+            device for device, given in self.boards.items() if given and given[-1].revoked_unix_s is not None
+        )
+
     def with_one(self, device: str, issued: Issued) -> Enrolled:
         """Beside what the board has: until it is installed, the older certificate still lets it in."""
         return Enrolled(boards={**self.boards, device: (*self.boards.get(device, ()), issued)})

@@ -93,6 +93,14 @@ class Device(msgspec.Struct, frozen=True):
     remarks: list[str]
     refusals: list[Refusal]
     labels: tuple[str, ...] = ()
+    telemetry_interval_s: float | None = None  # how often it sends at the latest; None: it does not say, or never
+
+    @property
+    def lost(self) -> int | None:
+        """Rows of the outbox in use that did not come, less those given up; None: the board does not count those."""
+        if self.dropped is None or not self.epochs or self.epochs[0].dropped is None:
+            return None
+        return max(0, self.epochs[0].missing - self.epochs[0].dropped)
 
 
 class Devices(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +125,7 @@ class Fleet(NamedTuple):
     devices: Devices
     shown: Mapping[str, Shown]  # of boards whose telemetry is recent
     certificate_ends_unix_s: Mapping[str, float]  # of the newest that was given and not revoked, over or not
+    revoked: frozenset[str]
     changed: Mapping[str, int]  # series whose level changed in the last DRIFT_TOLD_S
     jobs: Mapping[State, int]
 
@@ -207,6 +216,7 @@ def _device(
         remarks=[*_remarks(row, now_unix_s, refusals, when), *([] if way_in is None else [way_in]), *changed],
         refusals=refusals,
         labels=row.facts.labels if row.facts else (),
+        telemetry_interval_s=status.telemetry_interval_s if status else None,
     )
 
 

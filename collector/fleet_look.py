@@ -10,11 +10,13 @@ from pathlib import Path
 
 from collector import enrolled
 from collector.enrolled import Enrolled
-from collector.fleet import DRIFT_TOLD_S, Devices, Fleet, When, devices_of, shown_of
+from collector.fleet import DRIFT_TOLD_S, Device, Devices, Fleet, When, devices_of, shown_of
+from collector.presence import SILENT_AFTER
 from collector.store import Store
+from phasewatt.errors import PhasewattError
 
 KEPT_S = 5.0  # a look is shown again for so long: many may look, and the store has other work
-RECENT_S = 600.0  # telemetry of a board that is older says nothing of now
+RECENT_S = 600.0  # what was received before says nothing of now, unless the board sends more seldom
 
 
 def devices(store: Store, known: Enrolled, now_unix_s: float, when: When) -> Devices:
@@ -41,21 +43,39 @@ class FleetLook:
         self._when = when
         self._clock = clock
         self._looking = threading.Lock()
-        self._kept: tuple[float, Fleet] | None = None
+        self._kept: tuple[float, Fleet | PhasewattError] | None = None
 
     def __call__(self) -> Fleet:
-        """The fleet."""
+        """The fleet; a failure is kept as well, since to fail again may take as long as a database's time-out."""
         with self._looking:
-            now_unix_s = self._clock()
-            if self._kept is None or not 0 <= now_unix_s - self._kept[0] < KEPT_S:
-                self._kept = now_unix_s, self._look(now_unix_s)
-            return self._kept[1]
+            if self._kept is None or not 0 <= self._clock() - self._kept[0] < KEPT_S:
+                found = self._look_or_failure()
+                self._kept = self._clock(), found
+            found = self._kept[1]
+        if isinstance(found, PhasewattError):
+            raise found
+        return found
+
+    def _look_or_failure(self) -> Fleet | PhasewattError:
+        try:
+            return self._look(self._clock())
+        except PhasewattError as error:
+            return error
 
     def _look(self, now_unix_s: float) -> Fleet:
         known = enrolled.load(self._folder)
         boards = devices(self._store, known, now_unix_s, self._when)
-        newest = self._store.newest_telemetry([each.device for each in boards.devices], now_unix_s - RECENT_S)
-        shown = {device: each for device, record in newest.items() if (each := shown_of(record)) is not None}
-        changed = Counter(found.device for found in self._store.jobs.drifts(now_unix_s - DRIFT_TOLD_S))
-        jobs = Counter(execution.standing.state for execution in self._store.jobs.executions(open_only=True))
-        return Fleet(boards, shown, known.ends_unix_s(), changed, jobs)
+        recent = {board.device: now_unix_s - _recent_s(board) for board in boards.devices}
+        newest = self._store.newest_telemetry(recent)
+        return Fleet(
+            devices=boards,
+            shown={device: each for device, record in newest.items() if (each := shown_of(record)) is not None},
+            certificate_ends_unix_s=known.ends_unix_s(),
+            revoked=known.revoked(),
+            changed=Counter(found.device for found in self._store.jobs.drifts(now_unix_s - DRIFT_TOLD_S)),
+            jobs=Counter(each.standing.state for each in self._store.jobs.executions(open_only=True)),
+        )
+
+
+def _recent_s(board: Device) -> float:
+    return max(RECENT_S, SILENT_AFTER * (board.telemetry_interval_s or 0.0))

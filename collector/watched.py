@@ -13,6 +13,7 @@ from phasewatt.messages import Live, Presence, Status, Watch
 from phasewatt.topics import Topic
 
 MOST_BOARDS = 500  # of those that announce themselves; more than a table can show, and a bound for who invents names
+MOST_BYTES = 64 * 1024  # of one message; a row of telemetry takes a tenth of it
 ASK_EVERY_S = 20.0
 FOR_S = 45.0  # of one wish to watch: the loss of one does not interrupt the picture
 SILENT_S = 5.0  # a board that samples once a second and was silent so long does not answer
@@ -49,11 +50,11 @@ class Board:
         return self.last
 
     def meet(self, presence: Presence, now_s: float) -> None:
-        """Take in whether it is there; one that just came is asked at once, and its silence counts from now."""
+        """Take in whether it is there; one that just came is asked at once, and showed nothing yet."""
         if presence is Presence.ONLINE and self.presence is not Presence.ONLINE:
             self._asked_s = None
             if self.presence is not None:
-                self._since_s, self._heard_s = now_s, None
+                self._since_s, self._heard_s, self.last = now_s, None, None
         self.presence = presence
 
     def ask(self, now_s: float) -> bool:
@@ -90,8 +91,8 @@ class Boards:
             return None
 
     def _take(self, topic: Topic, payload: bytes, now_s: float) -> Heard | None:
-        if len(payload) > codec.MAX_PAYLOAD_BYTES:
-            raise RecordRejected(f"a payload of more than {codec.MAX_PAYLOAD_BYTES} bytes")
+        if len(payload) > MOST_BYTES:
+            raise RecordRejected(f"a payload of more than {MOST_BYTES} bytes")
         body = codec.unpack(payload, codec.MAX_PAYLOAD_BYTES)
         if topic.leaf == "live":
             return self._take_live(topic.device, codec.decode(body, Live), now_s)

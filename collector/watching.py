@@ -13,13 +13,13 @@ from paho.mqtt.reasoncodes import ReasonCode
 from collector import watched
 from collector.client import client_of
 from collector.settings import Address, BrokerSettings
-from phasewatt import codec, topics
+from phasewatt import topics
 from phasewatt.errors import BrokerUnavailable
 
 _ANSWER_S = 10.0  # for the broker's word that what was asked for is granted
 _CONNECT_S = 5.0
 _KEEPALIVE_S = 30
-_QUEUED_MESSAGES = 1000  # of at most MAX_PAYLOAD_BYTES each; more is dropped: what is late is worth nothing
+_QUEUED_MESSAGES = 500  # of at most MOST_BYTES each; more is dropped: what is late is worth nothing
 
 
 class Came(NamedTuple):
@@ -115,6 +115,6 @@ class Watching:
 
     def _received(self, message: mqtt.MQTTMessage) -> None:
         # One byte too many is kept, so that it is seen to be too long.
-        came = Came(message.topic, bytes(message.payload[: codec.MAX_PAYLOAD_BYTES + 1]))
+        came = Came(message.topic, bytes(message.payload[: watched.MOST_BYTES + 1]))
         if not self._queue.full():
             self._queue.put_nowait(came)

@@ -2,8 +2,9 @@
 
 Each gets an environment of its own, `.venv-3.10` and so on, which the next run reuses. The tests run from a copy
 without the sources beside it, so that what is imported is what was installed. torch is left out: it has no wheel for
-every Python, and it is several GB where the wheel is a CUDA one; the tests that need a model skip and say so. All are
-tested at a time, since the tests mostly wait; what they print is kept in a file each and shown when it fails.
+every Python, and it is several GB where the wheel is a CUDA one; the tests that need a model skip and say so. They are
+installed all at a time and tested one after another, as many tests at a time as in `make test`; what they print is kept
+in a file each and shown when it fails.
 """
 
 from __future__ import annotations
@@ -27,21 +28,19 @@ EXTRAS = "nvml,collector,postgres,parquet,dataframe,dev"
 NOT_THE_WHEEL = ("tests/test_house.py", "tests/test_package.py", "tests/deploy")  # about the tree, which is not copied
 # Kill storms, restores, hostile streams, simulated sensors by the thousand, looks at pages, what needs a quiet clock:
 # no version of Python changes them.
+_SYSTEM = ("restore", "managed_broker", "jobs", "watch", "simulated_board", "monitoring")
+_COLLECTOR = ("report_browser", "findings_browser", "page_browser", "report_chapters", "hostile")
 ONCE_IS_ENOUGH = (
     *("tests/faults", "tests/machine", "tests/security", "tests/pages"),
-    *(
-        f"tests/system/test_{name}.py"
-        for name in ("restore", "managed_broker", "jobs", "watch", "simulated_board", "monitoring")
-    ),
-    *("tests/phasewatt/test_energy_coverage.py", "tests/collector/test_hostile.py", "tests/agent/test_calibrating.py"),
-    *(
-        f"tests/collector/test_{name}.py"
-        for name in ("report_browser", "findings_browser", "report_chapters", "page_browser")
-    ),
+    *(f"tests/system/test_{name}.py" for name in _SYSTEM),
+    *(f"tests/collector/test_{name}.py" for name in _COLLECTOR),
+    *("tests/phasewatt/test_energy_coverage.py", "tests/agent/test_calibrating.py"),
 )
 LONG = "tests/agent/test_tegrastats_line.py::test_a_hundred_thousand_mutated_lines_raise_nothing"
-# For a version between the oldest and the newest, which run all programs and the collector.
-BETWEEN = (*ONCE_IS_ENOUGH, "tests/system", "tests/collector")
+# Whole programs run on the oldest, which lacks most; the collector on the oldest and the newest; the rest on all.
+NEWEST = (*ONCE_IS_ENOUGH, "tests/system")
+BETWEEN = (*NEWEST, "tests/collector")
+WORKERS = 3
 OF_THE_MODEL = "torch|onnx|gguf"  # what these tests need beside torch, and without torch shows nothing
 MISSING = "not on this machine, not tested"
 ASKS = "import sys; print(*sys.version_info[:2], sep='.')"
@@ -60,8 +59,8 @@ def main() -> int:
     versions = [arguments.only] if arguments.only else [f"3.{minor}" for minor in MINORS if f"3.{minor}" != own]
     wheel = build_wheel()
     with ThreadPoolExecutor(len(versions)) as pool:
-        said = pool.map(lambda version: test_on(version, wheel, arguments.every), versions)
-        verdicts = dict(zip(versions, said, strict=True))
+        pythons = dict(zip(versions, pool.map(lambda version: environment(version, wheel), versions), strict=True))
+    verdicts = {version: test_on(version, python, arguments.every) for version, python in pythons.items()}
     for version, verdict in verdicts.items():
         print(f"matrix: Python {version}: {verdict}")
     failed = any(verdict.startswith("failed") for verdict in verdicts.values())
@@ -79,13 +78,11 @@ def build_wheel() -> Path:
     return next(WORK.glob("phasewatt-*.whl"))
 
 
-def test_on(version: str, wheel: Path, strict: bool) -> str:
-    """What the tests said on one Python."""
-    interpreter = find(version)
-    if interpreter is None:
+def test_on(version: str, python: Path | None, strict: bool) -> str:
+    """What the tests said on one Python; None: it is not here."""
+    if python is None:
         return MISSING
     begun = time.monotonic()
-    python = environment(version, interpreter, wheel)
     there = copy_of_tests(version)
     said = there / "output.txt"
     with said.open("wb") as output:
@@ -119,8 +116,11 @@ def answers(python: Path) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def environment(version: str, interpreter: Path, wheel: Path) -> Path:
-    """The interpreter of an environment that has the pinned set without torch, and this wheel."""
+def environment(version: str, wheel: Path) -> Path | None:
+    """The interpreter of an environment that has the pinned set without torch, and this wheel; None: no such Python."""
+    interpreter = find(version)
+    if interpreter is None:
+        return None
     home = ROOT / f".venv-{version}"
     python = home / "bin" / "python"
     stamp = home / ".installed"
@@ -151,10 +151,11 @@ def copy_of_tests(version: str) -> Path:
 
 def options(version: str, strict: bool) -> list[str]:
     """Arguments of pytest."""
-    outermost = version in (f"3.{MINORS[0]}", f"3.{MINORS[-1]}")
-    ignored = [f"--ignore={path}" for path in (*NOT_THE_WHEEL, *(ONCE_IS_ENOUGH if outermost else BETWEEN))]
+    left_out = {MINORS[0]: ONCE_IS_ENOUGH, MINORS[-1]: NEWEST}.get(int(version.removeprefix("3.")), BETWEEN)
+    ignored = [f"--ignore={path}" for path in (*NOT_THE_WHEEL, *left_out)]
+    at_a_time = ["-n", str(WORKERS), "--dist", "loadfile"]
     skips = ["--no-skips", f"--may-skip={OF_THE_MODEL}|no recorded lines|no collected peaks"] if strict else []
-    return ["-q", "-m", "not gpu and not jetson", f"--deselect={LONG}", *ignored, *skips]
+    return ["-q", "-m", "not gpu and not jetson", f"--deselect={LONG}", *at_a_time, *ignored, *skips]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from collector.stored import BatchClock, EpochCount, Life, StoredTrial, TelemetryHour
@@ -176,8 +176,8 @@ class Store(Protocol):
     def telemetry(self, device: str, since_unix_s: float) -> Iterator[Telemetry]:
         """Records of telemetry that began at that time or later by the board's clock, oldest first."""
 
-    def newest_telemetry(self, devices: Sequence[str], since_unix_s: float) -> dict[str, Telemetry]:
-        """Of each board the record that began last, if that was at that time or later by the board's clock."""
+    def newest_telemetry(self, received_since_unix_s: Mapping[str, float]) -> dict[str, Telemetry]:
+        """Of each of these boards the record that began last, among those that were received at its time or later."""
 
     def telemetry_hours(self, device: str) -> list[TelemetryHour]:
         """What is left of telemetry whose bodies went by age, oldest first."""

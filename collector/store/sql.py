@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -199,18 +200,33 @@ class SqlStore:
                 if isinstance(record := rows.record_of(Kind.TELEMETRY, row), Telemetry):
                     yield record
 
-    def newest_telemetry(self, devices: Sequence[str], since_unix_s: float) -> dict[str, Telemetry]:
-        """By the index, a row a board."""
-        table = tables.telemetry
-        query = select(table.c.record_id, table.c.schema, table.c.body).where(table.c.started_unix_s >= since_unix_s)
-        newest = query.order_by(table.c.started_unix_s.desc()).limit(1)
-        found: dict[str, Telemetry] = {}
+    def newest_telemetry(self, received_since_unix_s: Mapping[str, float]) -> dict[str, Telemetry]:
+        """Which records these are is read without their bodies."""
+        if not received_since_unix_s:
+            return {}
+        arrival, ledger, table = tables.arrival, tables.ledger, tables.telemetry
+        came = (
+            select(arrival.c.device, arrival.c.received_unix_s, table.c.started_unix_s, table.c.record_id)
+            .join_from(arrival, ledger, ledger.c.arrival == arrival.c.id)
+            .join(table, table.c.record_id == ledger.c.record_id)
+            .where(arrival.c.kind == Kind.TELEMETRY.value, arrival.c.kept)
+            .where(arrival.c.received_unix_s >= min(received_since_unix_s.values()))
+            .order_by(table.c.started_unix_s)
+        )
+        bodies = select(table.c.record_id, table.c.schema, table.c.body)
         with self._reading() as connection:
-            for device in devices:
-                row = connection.execute(newest.where(table.c.device == device)).one_or_none()
-                if row is not None and isinstance(record := rows.record_of(Kind.TELEMETRY, row), Telemetry):
-                    found[device] = record
-        return found
+            newest = {
+                row.device: row.record_id
+                for row in connection.execute(came)
+                if row.received_unix_s >= received_since_unix_s.get(row.device, math.inf)
+            }
+            found = {
+                device: rows.record_of(
+                    Kind.TELEMETRY, connection.execute(bodies.where(table.c.record_id == record)).one()
+                )
+                for device, record in newest.items()
+            }
+        return {device: record for device, record in found.items() if isinstance(record, Telemetry)}
 
     def telemetry_hours(self, device: str) -> list[TelemetryHour]:
         """By hour, then by name."""

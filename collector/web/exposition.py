@@ -14,6 +14,7 @@ from collector.conditions import printable
 from collector.fleet import Device, Fleet, Shown
 from phasewatt import __version__
 from phasewatt.errors import PhasewattError
+from phasewatt.fields import Kind
 from phasewatt.jobs import State
 from phasewatt.messages import Presence
 
@@ -60,7 +61,7 @@ _OF_BOARDS = (
     _Figure(
         "silent",
         "Whether it is online and was not heard for three of its own intervals.",
-        lambda board: float(board.silent_since_unix_s is not None),
+        lambda board: None if board.telemetry_interval_s is None else board.silent_since_unix_s is not None,
     ),
     _Figure(
         "last_heard_timestamp_seconds",
@@ -72,6 +73,11 @@ _OF_BOARDS = (
         "records_pending", "Records that it holds without a receipt, as it said last.", lambda board: board.pending
     ),
     _Figure("records_missing", "Records that did not come though later ones did.", lambda board: board.missing),
+    _Figure(
+        "records_lost",
+        "Records of the outbox in use that did not come and were not given up; while some wait, they may still come.",
+        lambda board: board.lost,
+    ),
     _Figure("records_withheld", "Records of a newer version that wait on the board.", lambda board: board.withheld),
     _Figure(
         "refusals", "Messages and records of it that were put aside.", lambda board: board.quarantined, counts=True
@@ -139,8 +145,15 @@ def page(serving: Serving, accept: str) -> tuple[bytes, str]:
     registry = CollectorRegistry()
     registry.register(_Families(serving))
     ProcessCollector(registry=registry)
-    encode, media_type = choose_encoder(accept)
+    encode, media_type = _encoder(accept)
     return encode(registry), media_type
+
+
+def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError):  # what the library makes of a version that is none
+        return choose_encoder("")
 
 
 def _of_traffic(traffic: Traffic) -> Iterator[Metric]:
@@ -167,6 +180,10 @@ def _of_fleet(fleet: Fleet) -> Iterator[Metric]:
     for board, end_unix_s in fleet.certificate_ends_unix_s.items():
         ends.add_metric((board,), end_unix_s)
     yield ends
+    revoked = _gauge("board_revoked", "Whether it was shut out, and given nothing since.", "board")
+    for one in boards:
+        revoked.add_metric((one.device,), one.device in fleet.revoked)
+    yield revoked
     changed = _gauge("board_drifts", "Series of canaries whose level changed in the last 30 days.", "board")
     for one in boards:
         changed.add_metric((one.device,), fleet.changed.get(one.device, 0))
@@ -202,12 +219,13 @@ def _figure(figure: _Figure, boards: Iterable[Device]) -> Metric:
 
 
 def _dropped(boards: Iterable[Device]) -> Metric:
-    dropped = _gauge(
-        "board_records_dropped", "Records that it gave up at its disk cap, in this outbox.", "board", "kind"
-    )
+    """Of every kind, from the first on: what only appears once it is lost was never seen to rise."""
+    told = "Records that it gave up at its disk cap, in this outbox."
+    dropped = CounterMetricFamily(f"{PREFIX}board_records_dropped", told, labels=["board", "kind"])
     for board in boards:
-        for kind, count in (board.dropped or {}).items():
-            dropped.add_metric((board.device, _label(kind)), count)
+        if board.dropped is not None:
+            for kind in Kind:  # and not what else a board may name
+                dropped.add_metric((board.device, kind.value), board.dropped.get(kind.value, 0))
     return dropped
 
 

@@ -107,11 +107,17 @@ class LiveBoards:
             self._stopping.wait(_AGAIN_S)
         finally:
             with self._changing:
-                self._watcher = None
+                if self._watcher is threading.current_thread():
+                    self._watcher = None
 
     def _goes_on(self) -> bool:
+        """Whether somebody looks; if not, the next look has another thread, while this one disconnects."""
         with self._changing:
-            return not self._stopping.is_set() and self._clock() - self._looked_s < LOOKED_S
+            if not self._stopping.is_set() and self._clock() - self._looked_s < LOOKED_S:
+                return True
+            if not self._stopping.is_set():  # else `stop` waits for this one
+                self._watcher = None
+            return False
 
     def _step(self, watching: Watching) -> None:
         with self._changing:

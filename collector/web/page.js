@@ -6,7 +6,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const NO_POWER = "No power is read on this board: phasewatt-agent doctor says why.";
 const items = new Map();  // boards by name
 const keys = new WeakMap();  // what a part of a card said
-let timer = null;
+let timer = null, asking = false;
 
 function made(name, text, className) {
   const element = document.createElement(name);
@@ -135,6 +135,7 @@ function show(answer) {
 }
 
 async function ask() {
+  asking = true;
   try {
     const said = await fetch("boards.json", {cache: "no-store", signal: AbortSignal.timeout(10 * PERIOD_MS)});
     if (!said.ok) throw new Error(`the collector answers ${said.status}`);
@@ -144,10 +145,11 @@ async function ask() {
     document.getElementById("troubles").replaceChildren(made("li", `Nothing new: ${error.message}. Is the collector running?`));
     told("Trying again…");
   }
+  asking = false;
   timer = document.hidden ? null : setTimeout(ask, PERIOD_MS);
 }
 
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && timer === null) ask();
+  if (!document.hidden && timer === null && !asking) ask();
 });
 ask();

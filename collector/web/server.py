@@ -1,4 +1,4 @@
-"""The HTTP server of `serve`, in a thread of its own; its threads and connections are few, whoever calls."""
+"""The HTTP server of `serve`, in a thread of its own; its threads and connections are few."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class WebServer:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             bound = socket.create_server((host, port), family=found[0][0])
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, UnicodeError) as error:
             why = getattr(error, "strerror", None) or error
             raise ConfigInvalid(f"web: cannot listen on {host}:{port}: {why}; name another address") from error
         self.host, self.port = bound.getsockname()[:2]
@@ -65,9 +65,15 @@ class WebServer:
         """Answer no more; one that has ended stays so."""
         if not self._thread.is_alive():
             return
-        self._server.trigger.pull_trigger(self._close)  # in its thread, which may be waiting on what is closed
-        self._thread.join(_STOP_S)
+        trigger = self._server.trigger
+        trigger.pull_trigger(self._hang_up)  # in its thread, which may be waiting on what is closed
         self._server.task_dispatcher.shutdown()
+        trigger.pull_trigger(trigger.close)  # at last: until then, workers may pull it
+        self._thread.join(_STOP_S)
 
-    def _close(self) -> None:
-        wasyncore.close_all(self._map, ignore_all=True)
+    def _hang_up(self) -> None:
+        for each in list(self._map.values()):
+            if each is self._server:
+                wasyncore.dispatcher.close(each)  # its own would close the trigger too
+            elif each is not self._server.trigger:
+                each.handle_close()

@@ -105,7 +105,10 @@ def test_figures_of_a_board_are_those_of_the_store(sqlite_store, tmp_path):
         ("board_last_heard_timestamp_seconds", DEVICE): NOW - 2,
         ("board_records_pending", DEVICE): 3,
         ("board_records_missing", DEVICE): 2,
-        ("board_records_dropped", DEVICE, "trace"): 2,
+        ("board_records_dropped_total", DEVICE, "trace"): 2,
+        ("board_records_dropped_total", DEVICE, "event"): 0,
+        ("board_records_lost", DEVICE): 0,  # two did not come, and two were given up
+        ("board_revoked", DEVICE): 0,
         ("board_refusals_total", DEVICE): 1,
         ("board_clock_synchronised", DEVICE): 1,
         ("board_certificate_expiry_timestamp_seconds", DEVICE): NOW - 9,  # over, and still told
@@ -123,7 +126,15 @@ def test_what_is_not_known_has_no_series(sqlite_store, tmp_path):
     sqlite_store.ingest(wire.batch_of(*wire.events(1), clock=changed(wire.batch([]).clock, synchronised=None)), NOW)
     found = {key[0] for key in scraped(serving(look(sqlite_store, tmp_path)))}
     assert "board_trials" in found
-    unknown = {"board_online", "board_records_pending", "board_clock_synchronised", "board_power_watts"}
+    unknown = {
+        "board_online",
+        "board_silent",
+        "board_records_lost",
+        "board_records_dropped_total",
+        "board_records_pending",
+        "board_clock_synchronised",
+        "board_power_watts",
+    }
     assert not found & {*unknown, "board_certificate_expiry_timestamp_seconds", "board_telemetry_timestamp_seconds"}
 
 
@@ -147,8 +158,51 @@ def test_newest_telemetry_is_shown_with_what_it_lacks_left_out(sqlite_store, tmp
     assert found["board_busy_ratio", DEVICE, "gpu", "true"] == 0.75
     assert found["board_telemetry_timestamp_seconds", DEVICE] == STARTED_UNIX_S + 1
     assert not [key for key in found if "gpu-board" in key or key[0] == "board_temperature_celsius"]
-    late = scraped(serving(look(sqlite_store, tmp_path, lambda: STARTED_UNIX_S + RECENT_S + 1)))
-    assert not [key for key in late if key[0] == "board_busy_ratio"]
+    for asked_s, held in ((RECENT_S - 1, True), (RECENT_S + 1, False)):
+        later = scraped(serving(look(sqlite_store, tmp_path, lambda asked_s=asked_s: NOW + asked_s)))
+        assert any(key[0] == "board_busy_ratio" for key in later) is held
+
+
+@pytest.mark.parametrize("ahead_s", [-1e9, 0.0, 3e7])
+def test_a_boards_clock_does_not_decide_what_is_recent(sqlite_store, tmp_path, ahead_s):
+    """What was received in three of its intervals is; a record of a clock that was ahead is not newest for ever."""
+    wrong = wire.telemetry(started_unix_s=STARTED_UNIX_S + 3e7)
+    sqlite_store.ingest(wire.batch_of(wrong, epoch="epoch-0"), NOW - 9000)
+    shown = sampled({"cpu_busy": 0.5}, units={"cpu_busy": "1"}, started_unix_s=STARTED_UNIX_S + ahead_s)
+    sqlite_store.put_status(wire.status(telemetry_interval_s=900.0), NOW - 2600)
+    sqlite_store.ingest(wire.batch_of(shown), NOW - 2600)
+    found = scraped(serving(look(sqlite_store, tmp_path)))
+    assert found["board_busy_ratio", DEVICE, "cpu", "false"] == 0.5
+    assert found["board_telemetry_timestamp_seconds", DEVICE] == STARTED_UNIX_S + ahead_s
+
+
+def test_names_that_a_board_invents_make_no_series(sqlite_store, tmp_path):
+    sqlite_store.put_status(wire.status(dropped={f"kind {n}": n for n in range(500)} | {"event": 7}), NOW)
+    found = scraped(serving(look(sqlite_store, tmp_path)))
+    assert {key[2]: value for key, value in found.items() if key[0] == "board_records_dropped_total"} == {
+        "trial": 0,
+        "trace": 0,
+        "telemetry": 0,
+        "event": 7,
+    }
+
+
+def test_a_failure_is_kept_for_a_while_too(sqlite_store, tmp_path, monkeypatch):
+    now_s, asked = [NOW], []
+
+    def fails() -> Any:
+        asked.append(now_s[0])
+        raise StoreUnavailable("database x: gone")
+
+    monkeypatch.setattr(sqlite_store, "devices", fails)
+    looking = look(sqlite_store, tmp_path, lambda: now_s[0])
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            looking()
+    assert len(asked) == 1
+    monkeypatch.undo()
+    now_s[0] += KEPT_S
+    assert looking().devices.devices == []
 
 
 def test_a_store_that_fails_is_a_figure_and_costs_no_other(sqlite_store):
@@ -182,6 +236,8 @@ def test_a_look_is_shared_for_a_while(sqlite_store, tmp_path):
 def test_the_format_is_the_one_that_was_asked_for(sqlite_store, tmp_path):
     with site(serving(look(sqlite_store, tmp_path))) as server:
         _, page, headers = answer(server, "/metrics", Accept="application/openmetrics-text; version=1.0.0")
+        for odd in ("application/openmetrics-text; version=abc", "text/plain; version=", ",;,", "\u00ff"):
+            assert answer(server, "/metrics", Accept=odd)[0] == 200
     assert headers["Content-Type"].startswith("application/openmetrics-text") and page.endswith("# EOF\n")
 
 
@@ -265,7 +321,7 @@ def test_a_port_that_is_taken_is_said_in_one_line():
             WebServer(lambda _environ, _start: [], "127.0.0.1", port)
 
 
-def test_connections_that_say_nothing_keep_nobody_out(sqlite_store, tmp_path):
+def test_twenty_connections_that_say_nothing_keep_nobody_out(sqlite_store, tmp_path):
     with site(serving(look(sqlite_store, tmp_path))) as server, contextlib.ExitStack() as stack:
         for _ in range(20):
             idle = stack.enter_context(socket.create_connection((server.host, server.port)))
@@ -329,7 +385,7 @@ def live(boards: Boards, now_s: list[float]) -> Iterator[LiveBoards]:
     made = LiveBoards(boards.watch, lambda: now_s[0])
     yield made
     made.stop()
-    assert boards.open == 0
+    until(lambda: boards.open == 0)
 
 
 def test_boards_are_asked_only_while_somebody_looks(boards, live, now_s):
@@ -361,8 +417,9 @@ def test_what_was_shown_long_ago_goes(boards, live, now_s):
         boards.show(power_w)
         until(boards.coming.empty)
         until(lambda at=now_s[0]: (seen := live.view().boards) and seen[DEVICE].history[-1].time_s == at)
-        now_s[0] += HISTORY_S / 2 - 1 if power_w < 2 else HISTORY_S / 2 + 5
-        live._looked_s = now_s[0]  # it was looked at meanwhile
+        after_s = HISTORY_S / 2 - 1 if power_w < 2 else HISTORY_S / 2 + 5
+        live._looked_s = now_s[0] + after_s  # it was looked at meanwhile
+        now_s[0] += after_s
     history = live.view().boards[DEVICE].history
     assert [moment.power_w["module"] for moment in history] == [2.0, 3.0]
 

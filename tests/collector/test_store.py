@@ -49,6 +49,18 @@ def test_same_batch_again_is_acknowledged_again_and_stored_once(store):
     assert len(items_of(store)) == 3
 
 
+def test_newest_telemetry_is_the_last_of_what_was_received_lately(store):
+    """A backlog that comes later is older, and what came before the time of its board is not looked at."""
+    began = [wire.telemetry(started_unix_s=wire.STARTED_UNIX_S + at) for at in (0.0, 120.0, 240.0)]
+    other = wire.telemetry(device="board-2")
+    store.ingest(wire.batch_of(began[2], began[1], first_seq=2), NOW - 60)
+    store.ingest(wire.batch_of(began[0]), NOW)
+    store.ingest(wire.batch_of(other, device="board-2"), NOW - 60)
+    assert store.newest_telemetry({}) == {}
+    assert store.newest_telemetry({DEVICE: NOW - 60, "board-2": NOW - 60}) == {DEVICE: began[2], "board-2": other}
+    assert store.newest_telemetry({DEVICE: NOW - 59, "board-2": NOW - 59, "none": 0.0}) == {DEVICE: began[0]}
+
+
 def test_ranges_leave_out_what_is_not_there(store):
     first, second, third = wire.events(3)
     receipt = store.ingest(wire.batch([wire.item(9, third), wire.item(1, first), wire.item(2, second)]), NOW)
