@@ -209,6 +209,7 @@ def test_devices_as_json(filled):
                 "pending": 3,
                 "dropped": {"trace": 2},
                 "labels": [],
+                "telemetry_interval_s": 120.0,
                 "certificate_ends_unix_s": None,
                 "quarantined": 1,
                 "key_conflicts": 0,

@@ -101,7 +101,9 @@ def test_a_collector_restored_from_a_backup_gets_the_rest_again(fleet: Field, tm
     draw = random.Random(fleet.seed)
     collector, boards = fleet.collector(), fleet.boards(2)
     for board in boards:
-        board.start(appends=None if boards_are == "sending" else 80, idles=boards_are == "idle")
+        board.start(
+            appends=None if boards_are == "sending" else 250, idles=boards_are == "idle"
+        )  # 5 s: after the backup
     until(lambda: collector.keys() > 0, 60, collector.printed)
     time.sleep(draw.uniform(0.1, 0.5))
     collector.end()
