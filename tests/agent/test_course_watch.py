@@ -13,17 +13,19 @@ def test_looks_are_kept_in_columns_until_it_is_left() -> None:
     seen = threading.Event()
     answers = [Observation(1_000, 40.0, frozenset()), Observation(None, None, None), Observation(900, 81.0, {"hot"})]  # type: ignore[arg-type]
     looks: list[Observation] = []
+    threads: set[threading.Thread] = set()
 
     def look() -> Observation:
+        threads.add(threading.current_thread())
         looks.append(answers[min(len(looks), 2)])
         if len(looks) >= 3:
             seen.set()
         return looks[-1]
 
-    before = threading.active_count()
     with Watch(look, every_s=0.001) as watch:
         assert seen.wait(30)
-    assert threading.active_count() == before
+    (thread,) = threads
+    assert thread is not threading.current_thread() and not thread.is_alive()
     course = watch.course
     assert course is not None
     assert course.clock_hz[:3] == (1_000, None, 900)
