@@ -83,7 +83,7 @@ def seen(browser: Browser, server: WebServer, look: Look) -> Iterator[Page]:
 
 
 def until(condition: Callable[[], Any]) -> None:
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline_s
         time.sleep(0.1)
@@ -117,5 +117,8 @@ def test_what_did_not_change_stays_to_be_selected(browser, server):
 def test_a_collector_that_went_is_said_and_no_old_figure_stays(browser, server):
     with seen(browser, server, LOOKS[0]) as page:
         server.stop()
-        until(lambda: "Is the collector running?" in page.ask("document.body.innerText"))
-        assert "12.5 W" not in page.ask("document.body.innerText")
+        until(
+            lambda: (
+                "Is the collector running?" in (text := page.ask("document.body.innerText")) and "12.5 W" not in text
+            )
+        )
