@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collector.subscriber import Subscriber
 
 
-class Serving(NamedTuple):
+class Parts(NamedTuple):
     """The parts of `serve` that pages show."""
 
     name: str
@@ -42,7 +42,7 @@ def with_flags(web: WebSettings, args: argparse.Namespace) -> WebSettings:
 
 
 @contextlib.contextmanager
-def shown(pages: Pages, serving: Serving, args: argparse.Namespace) -> Iterator[str]:
+def shown(pages: Pages, parts: Parts, args: argparse.Namespace) -> Iterator[str]:
     """Show the pages meanwhile; their URL.
 
     Raises:
@@ -55,7 +55,7 @@ def shown(pages: Pages, serving: Serving, args: argparse.Namespace) -> Iterator[
     from collector.web.server import WebServer
     from collector.web.site import Site
 
-    name, address, proof, store, subscriber = serving
+    name, address, proof, store, subscriber = parts
     told = exposition.Serving(
         name=name,
         broker=f"{address.host}:{address.port}",

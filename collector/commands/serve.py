@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from collector import settings
 from collector.commands import authority, broker, broker_config, keeping, pages
-from collector.commands.pages import Serving
+from collector.commands.pages import Parts
 from collector.settings import Address, BrokerSettings
 from collector.store import open_store
 from phasewatt.errors import ConfigInvalid
@@ -55,8 +55,8 @@ def run(args: argparse.Namespace) -> int:
         housekeeper = Housekeeper(store, config.retention)
         housekeeper.start()
         stack.callback(housekeeper.stop)
-        serving = Serving(name, address, proof, store, subscriber)
-        shown = "" if web is None else f", page {stack.enter_context(pages.shown(web, serving, args))}"
+        parts = Parts(name, address, proof, store, subscriber)
+        shown = "" if web is None else f", page {stack.enter_context(pages.shown(web, parts, args))}"
         while not stopped.is_set() and subscriber.refusal is None and not subscriber.listening.wait(0.1):
             pass
         if not stopped.is_set() and subscriber.refusal is None:

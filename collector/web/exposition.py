@@ -134,9 +134,9 @@ class _Families(Collector):
         try:
             fleet = serving.fleet()
         except PhasewattError:
-            yield _single("collector_store_up", "Whether the store could be read just now.", 0.0)
+            yield _single("collector_store_up", "Whether boards could be read just now, from store and authority.", 0.0)
             return
-        yield _single("collector_store_up", "Whether the store could be read just now.", 1.0)
+        yield _single("collector_store_up", "Whether boards could be read just now, from store and authority.", 1.0)
         yield from _of_fleet(fleet)
 
 

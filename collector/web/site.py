@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 USER = "phasewatt"
 _STATIC = {
-    "/": ("page.html", "text/html; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/": ("collector.web", "page.html", "text/html; charset=utf-8"),
+    "/style.css": ("collector.report", "style.css", "text/css; charset=utf-8"),
+    "/page.css": ("collector.web", "page.css", "text/css; charset=utf-8"),
+    "/page.js": ("collector.web", "page.js", "text/javascript; charset=utf-8"),
 }
 # Nothing of another place, no script in the page itself, no frame around it, and nothing kept.
 _ALWAYS = (
@@ -91,8 +92,8 @@ class Site:
     def _answer(self, environ: WSGIEnvironment) -> Answer:
         path = environ.get("PATH_INFO", "/")
         if path in _STATIC:
-            name, media_type = _STATIC[path]
-            return Answer(files(__package__).joinpath(name).read_bytes(), media_type)
+            package, name, media_type = _STATIC[path]
+            return Answer(files(package).joinpath(name).read_bytes(), media_type)
         page = self._pages.get(path)
         if page is None:
             return _line(HTTPStatus.NOT_FOUND, f"there are /, /metrics and /boards.json, and no {path}")
