@@ -39,9 +39,9 @@ _OUTPUT = "standardised coefficient of output tokens"
 _INPUT = "standardised coefficient of input tokens, without its sign"
 _LEAST_FREEDOM = 2
 _WANTED = from_suite(
-    "metered requests, three prompts by two or three answers, with metered prefill and decode",
+    "metered requests, four prompts by three answers, with metered prefill and decode",
     "paper",
-    "prompt_tokens 128 to 2048, output_tokens 64 to 512, phases request; and its prefill and decode cells",
+    "mode graph, prompt_tokens 128 to 2048, output_tokens 64 to 512, phases request; and its prefill and decode",
 )
 _GRID = tuple[int, int]  # tokens in, tokens out
 
