@@ -87,9 +87,15 @@ class Attempt:
         self._other_processes = other_gpu_processes
 
     def metered(self, meters: Sequence[str]) -> tuple[str, ...]:
-        """`meters`, NVML told which GPU does the work: the others on the host are not this trial's."""
-        uuid = self.placed.described.gpu_uuid if self.placed is not None else None
-        return tuple(f"nvml:{uuid}" if name == "nvml" and uuid else name for name in meters)
+        """`meters`, NVML told which GPUs do the work: the others on the host are not this trial's."""
+        uuids = "+".join(self._gpus)
+        return tuple(f"nvml:{uuids}" if name == "nvml" and uuids else name for name in meters)
+
+    @property
+    def _gpus(self) -> tuple[str, ...]:
+        """Those that do the work, as NVML writes them."""
+        described = self.placed.described if self.placed is not None else None
+        return (described.gpu_uuid, *described.other_gpus) if described is not None and described.gpu_uuid else ()
 
     @property
     def accelerator(self) -> str:
@@ -120,7 +126,10 @@ class Attempt:
 
     def _look(self) -> Observation:
         assert self.placed is not None  # the host is watched once it is known what does the work
-        seen = self._host.observe(self.placed.described.accelerator, self.placed.described.gpu_uuid)
+        accelerator = self.placed.described.accelerator
+        seen, *others = [self._host.observe(accelerator, uuid) for uuid in self._gpus or (None,)]
+        held_back = _united([seen, *others])  # all wait for the one that is
+        seen = seen._replace(throttled=None if held_back is None else frozenset(held_back))
         self._seen.append(seen)
         return seen
 
@@ -180,6 +189,7 @@ class Attempt:
             attention=None if own_mode else self.cell.attention,
             tf32=self.placed.tf32 if self.placed else None,
             prefill_chunk=self.cell.prefill_chunk,
+            parallelism=_parallelism(self.cell),
             fused_weights=self.cell.fused_weights if self.cell.engine == "transformers" else None,
             cache_tokens=self.placed.cache_tokens if self.placed else None,
             experts_by=self.placed.experts if self.placed else None,
@@ -242,6 +252,10 @@ class Attempt:
         if len(notes) > _MOST_NOTES:
             marks.append(f"{len(notes) - _MOST_NOTES} more things happened to the meters")
         return marks
+
+
+def _parallelism(cell: Cell) -> str:
+    return "single" if cell.tensor_parallel == 1 else f"tensor {cell.tensor_parallel}"
 
 
 def _settled_load(patience_s: float, stop: Stop) -> float:

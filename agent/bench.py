@@ -105,6 +105,11 @@ class Bench:
         self._worker, self._key, self._described, self._loaded, self._order = None, (), None, None, None
 
     @property
+    def ranks(self) -> tuple[int, ...]:
+        """Process ids of those that share the model with that process."""
+        return () if self._loaded is None else self._loaded.ranks
+
+    @property
     def is_on_gpu(self) -> bool:
         """Whether that process holds a model on a GPU."""
         return self._loaded is not None and self._described is not None and self._described.accelerator == "cuda"
@@ -126,6 +131,7 @@ class Bench:
                 accelerator=cell.accelerator,
                 endpoint=cell.endpoint,
                 served_model=cell.served_model,
+                tensor_parallel=cell.tensor_parallel,
             )
             self._described = self.ask(order, Described, _DESCRIBE_S)
             self._key = key
@@ -144,6 +150,7 @@ class Bench:
             experts=cell.experts,
             quantization=cell.quantization,
             exports=None if self._exports is None else str(self._exports),
+            tensor_parallel=cell.tensor_parallel,
         )
         if self._loaded is None or order != self._order:
             self._progress(f"loading {described.architecture.name} in {cell.dtype}")
@@ -167,9 +174,11 @@ def _task(cell: Cell, described: Described, prompt_digest: str) -> Task:
 
 
 def needed_bytes(task: Task, cell: Cell) -> int:
-    """Memory that a task needs at least, the engine's own included."""
+    """Memory that a task needs at least, the engine's own included; on all ranks together, where several share it."""
     scores = cell.attention == "eager"
-    return roofline.needed_bytes(task, cell.dtype, cell.prefill_chunk, scores) + _RESERVE_BYTES
+    once = roofline.needed_bytes(task, cell.dtype, cell.prefill_chunk, scores)
+    repeated = roofline.embedding_bytes(task.architecture, cell.dtype) + _RESERVE_BYTES  # by every rank
+    return once + _RESERVE_BYTES + (cell.tensor_parallel - 1) * repeated
 
 
 def _check_fit(task: Task, cell: Cell, described: Described) -> None:

@@ -26,6 +26,7 @@ Limit = Annotated[float, Meta(gt=0, le=86400)]
 _PLAIN = r"^[^\x00-\x1f\x7f-\x9f]*\Z"  # what a terminal would obey has no place in a name
 WEIGHTS = ("random", "path", "hub")
 MAX_CELLS = 1000
+MAX_RANKS = 64
 MAX_LABEL = 256  # of a cell in a trial
 ALL_PHASES = "prefill, decode, request"
 _LIKE_PHASES = r"^(prefill|decode|request)(, *(prefill|decode|request))*\Z"
@@ -82,6 +83,7 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
     fused_weights: bool = False  # query, key and value in one product, gate and up in one
     prefill_chunk: Positive | None = None  # prompt tokens a forward pass; None: all in one
     experts: Name | None = None  # how a mixture's are computed; None: the engine's own choice
+    tensor_parallel: Annotated[int, Meta(ge=1, le=MAX_RANKS)] = 1  # ranks that share the model, each on its own GPU
     accelerator: Name = "auto"
     batch: Positive = 1
     threads: Positive | None = None
@@ -124,8 +126,14 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def _settings(self) -> str:
         """Those that are not as they mostly are."""
-        told = ((self.tf32, "tf32"), (self.fused_weights, "fused"), (self.prefill_chunk, f"chunk={self.prefill_chunk}"))
-        return "".join(f" {text}" for chosen, text in (*told, (self.experts, f"experts={self.experts}")) if chosen)
+        told = (
+            (self.tf32, "tf32"),
+            (self.fused_weights, "fused"),
+            (self.prefill_chunk, f"chunk={self.prefill_chunk}"),
+            (self.experts, f"experts={self.experts}"),
+            (self.tensor_parallel > 1, f"tensor={self.tensor_parallel}"),
+        )
+        return "".join(f" {text}" for chosen, text in told if chosen)
 
     @property
     def _where(self) -> str:
@@ -232,6 +240,8 @@ def _check(cell: Cell) -> None:
         raise ConfigInvalid('endpoint: expected with engine = "served", and with it alone')
     if cell.endpoint:
         endpoint_of(cell.endpoint)
+    if cell.tensor_parallel > 1 and cell.engine != "transformers":
+        raise ConfigInvalid(f"tensor_parallel: not with engine {cell.engine!r}; engine transformers shares a model")
     if cell.endpoint and cell.threads is not None:
         raise ConfigInvalid('threads: a server has its own; leave it out with engine = "served"')
     kind, _, where = cell.weights.partition(":")

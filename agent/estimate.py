@@ -84,7 +84,7 @@ def _passes_s(task: Task, cell: Cell, phase: Phase, depths: tuple[int, int], rat
     launch_s = passes * task.architecture.layers * rates.eager_layer_s if cell.mode == "eager" else 0.0
     compute_s = roofline.phase_flops(task, phase, *depths) / rates.flop_per_s
     read_s = roofline.phase_bytes(task, cell.dtype, phase, *depths) / rates.read_bytes_per_s
-    return max(launch_s, compute_s, read_s)
+    return max(launch_s, max(compute_s, read_s) / cell.tensor_parallel)
 
 
 def _operators_s(cell: Cell, phase: Phase, measure: Measure, once_s: float) -> float:

@@ -21,7 +21,7 @@ PARAMETERS = frozenset(
     (
         *("model", "weights", "dtype", "engine", "mode", "attention", "accelerator"),
         *("batch", "threads", "prompt_tokens", "output_tokens", "prompt_seed", "phases"),
-        *("quantization", "tf32", "fused_weights", "prefill_chunk", "experts"),
+        *("quantization", "tf32", "fused_weights", "prefill_chunk", "experts", "tensor_parallel"),
     )
 )
 _OWN_WEIGHTS = "random:"

@@ -22,6 +22,7 @@ class Resolve(Order, frozen=True):
     accelerator: str  # auto, cpu, cuda
     endpoint: str = ""  # of a served model
     served_model: str = ""  # what its server calls it
+    tensor_parallel: int = 1  # ranks that share the model, each on a GPU of its own
 
 
 class Load(Order, frozen=True):
@@ -38,6 +39,7 @@ class Load(Order, frozen=True):
     experts: str | None = None  # how a mixture's are computed; None: the engine's own choice
     quantization: str = "none"  # of the weights once they are loaded: none, int8, int4
     exports: str | None = None  # folder for models in another engine's format; None: one that goes with the engine
+    tensor_parallel: int = 1  # ranks that share the model, each on a GPU of its own
 
 
 class Prompt(Order, frozen=True):
@@ -116,6 +118,7 @@ class Described(Order, frozen=True):
     versions: dict[str, str]
     simulated: bool
     mode: str | None = None  # not the cell's to choose: a server's own; None: the cell's, and its attention and threads
+    other_gpus: tuple[str, ...] = ()  # that do the work beside the first, as NVML writes them
 
 
 class Loaded(Order, frozen=True):
@@ -129,6 +132,7 @@ class Loaded(Order, frozen=True):
     tf32: bool | None
     experts: str | None = None  # how a mixture's are computed; None: there are none, or the engine does not tell
     quantization: str | None = None  # in words, as it is part of the work; None: the weights are as they were drawn
+    ranks: tuple[int, ...] = ()  # process ids of those that share the model with the engine
 
 
 class Ready(Order, frozen=True):

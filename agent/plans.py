@@ -78,7 +78,10 @@ def free_bytes(cell: Cell, host: Host) -> int | None:
     has_gpu = bool(host.gpus.facts())
     if cell.accelerator == "cpu" or not (has_gpu or host.jetson):
         return memory.available_bytes()
-    return memory.shared_free_bytes() if host.jetson else host.gpus.memory_free_bytes()
+    if host.jetson:
+        return memory.shared_free_bytes()
+    free = host.gpus.memory_free_bytes()
+    return None if free is None else free * min(cell.tensor_parallel, len(host.gpus.facts()))
 
 
 def _planned(cell: Cell, suite: Suite, host: Host, expected: Expectation) -> PlannedCell:

@@ -153,7 +153,8 @@ class Runner:
 
     def _other_gpu_processes(self, uuid: str | None = None) -> int | None:
         gpus = self._host.gpus.of(uuid)
-        return gpus.processes(besides=self._bench.pid, is_working=self._bench.is_on_gpu, servers=self._servers)
+        own = (*self._servers, *self._bench.ranks)
+        return gpus.processes(besides=self._bench.pid, is_working=self._bench.is_on_gpu, servers=own)
 
     def _profiled(self, run: PhaseRun, attempt: Attempt) -> PhaseRun:
         """`run` with its device-busy time, or why there is none."""

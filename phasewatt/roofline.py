@@ -67,6 +67,11 @@ def needed_bytes(task: Task, dtype: str, chunk: int | None = None, scores: bool 
     )
 
 
+def embedding_bytes(shape: Architecture, dtype: str) -> int:
+    """Of the table that tokens are looked up in."""
+    return shape.vocab_size * shape.hidden_size * element_bytes(dtype)
+
+
 def phase_flops(task: Task, phase: Phase, kv_start: int, kv_end: int) -> int:
     """FLOPs of one repetition of `phase` that takes every sequence's KV cache from `kv_start` to `kv_end` tokens."""
     shape = task.architecture

@@ -30,7 +30,7 @@ _PASSES = ("operators", "counters", "ceilings")  # that a suite asks for, and op
 _SLICE_S = 0.5
 _CLOSING_S = 10.0  # of a slice: the worker ends, the last records are delivered
 _LIKE_TIME = re.compile(r"(?:(\d{1,3})h)?(?:(\d{1,4})m)?(?:(\d{1,6})s)?")
-_NUMBERS = ("batch", "threads", "prompt_tokens", "output_tokens", "prefill_chunk")
+_NUMBERS = ("batch", "threads", "prompt_tokens", "output_tokens", "prefill_chunk", "tensor_parallel")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -94,6 +94,8 @@ def _unfit(cell: Cell, placed: Placed) -> str | None:
         return f"counters are read of engine transformers alone, and not of {cell.engine}"
     if placed.described.accelerator != "cuda":
         return f"counters are read of NVIDIA GPUs alone, and this ran on {placed.described.accelerator}"
+    if cell.tensor_parallel > 1:
+        return f"counters are read of one GPU alone, and {cell.tensor_parallel} share this model"
     return None
 
 

@@ -36,12 +36,15 @@ try:
         ceilings,
         operator_pass,
         quantized,
+        tensor_parallel,
         transformers_attention,
         transformers_fused,
         transformers_modes,
     )
     from agent.engines.burner import Burner
+    from agent.engines.ranks import Led, Ranks, ResetPeak
     from agent.engines.sources import architecture
+    from agent.engines.tensor_parallel import Rank
     from agent.engines.transformers_model import build, config_of
     from agent.engines.transformers_modes import Mode, Plan
 except ModuleNotFoundError as error:
@@ -66,17 +69,20 @@ class Transformers:
         self._model: Any = None
         self._loaded: tuple[Load, Loaded] | None = None  # the model as it was asked for, and what came of it
         self._mode: Mode | None = None
+        self._ranks: Ranks | None = None  # that share the model
         self._burners: dict[str, Burner] = {}
 
     def describe(self, order: Resolve) -> Described:
         """See `Engine.describe`."""
         accelerator = _accelerator(order.accelerator)
+        gpus = _gpus(order.tensor_parallel) if accelerator == "cuda" else ()
         return Described(
             architecture=architecture(order),
             accelerator=accelerator,
             processor=torch.cuda.get_device_name() if accelerator == "cuda" else memory.cpu_model(),
-            gpu_uuid=f"GPU-{torch.cuda.get_device_properties(0).uuid}" if accelerator == "cuda" else None,
-            memory_free_bytes=_free_bytes(accelerator),
+            gpu_uuid=gpus[0] if gpus else None,
+            other_gpus=gpus[1:],
+            memory_free_bytes=_free_bytes(accelerator, order.tensor_parallel),
             versions=_versions(),
             simulated=False,
         )
@@ -86,12 +92,20 @@ class Transformers:
         self._mode = None
         self._device = torch.device(_accelerator(order.accelerator))
         transformers_attention.check(order.attention, order.mode, self._device.type, order.dtype)
+        tensor_parallel.check(order)
         _set_tf32(order.tf32, self._device.type)
         model = msgspec.structs.replace(order, mode="", tf32=False)
         if self._loaded is None or self._loaded[0] != model:
-            self._model, self._loaded = None, None
-            self._loaded = model, self._bring(order)
-        self._mode = transformers_modes.create(order.mode, self._model)
+            self._let_go()
+        if self._ranks is None and order.tensor_parallel > 1:
+            self._ranks = Ranks(order.tensor_parallel, self._device.type)
+        if self._ranks is None:
+            self._mode = self._made(order)
+        else:
+            with self._ranks.together(order):
+                mode = self._made(order)
+            self._mode = Led(mode, self._ranks)
+        assert self._loaded is not None
         return msgspec.structs.replace(self._loaded[1], tf32=order.tf32 if self._device.type == "cuda" else None)
 
     def plan(self, order: Prompt) -> int | None:
@@ -130,19 +144,30 @@ class Transformers:
             raise EngineFailed("no model is loaded")
         return self._mode
 
+    def _made(self, order: Load) -> Mode:
+        """The mode of `order`, on the model that is there, or is brought now."""
+        if self._loaded is None:
+            self._loaded = msgspec.structs.replace(order, mode="", tf32=False), self._bring(order)
+        return transformers_modes.create(order.mode, self._model)
+
+    def _let_go(self) -> None:
+        self._model = self._loaded = self._mode = None
+        if self._ranks is not None:
+            self._ranks.close()
+            self._ranks = None
+
     def _bring(self, order: Load) -> Loaded:
         """Build the model on the device."""
         started = time.monotonic()
-        built = build(order, self._device)
+        built = build(order, self._device, None if self._ranks is None else Rank(0, self._ranks.count))
         model = built.model.eval()
-        parameters = sum(p.numel() for p in model.parameters())
         if order.fused_weights:
             transformers_fused.fuse(model)
         quantization = quantized.quantize(model, order.quantization, order.dtype)
         self._model = model
         mixture = order.architecture.experts is not None
         return Loaded(
-            parameters=parameters,
+            parameters=built.parameters,
             weights_source=order.weights,
             weights_digest=built.digest,
             drawn_on=built.drawn_on,
@@ -150,6 +175,7 @@ class Transformers:
             tf32=None,
             quantization=quantization,
             experts=model.config._experts_implementation if mixture else None,
+            ranks=() if self._ranks is None else self._ranks.pids,
         )
 
     def sync(self) -> None:
@@ -168,6 +194,8 @@ class Transformers:
 
     def operator_profile(self, order: ProfileOperators, work: Callable[[], object]) -> OperatorProfile:
         """See `TellsOperators.operator_profile`."""
+        if self._ranks is not None:
+            raise EngineFailed("the sums over several ranks are not told apart by operator")
         on = operator_pass.Pass(self._model, self._ready, self._device.type == "cuda", self.sync)
         return operator_pass.profile(on, order, work)
 
@@ -205,19 +233,24 @@ class Transformers:
         memory.reset_peak()
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
+        if self._ranks is not None:
+            self._ranks.tell(ResetPeak())
 
     def memory(self) -> MemoryUse:
         """See `Engine.memory`."""
         on_gpu = self._device.type == "cuda"
+        others = [] if self._ranks is None else self._ranks.peak()
+        of_host = [memory.peak_bytes(), *(each.host_bytes for each in others)]
+        of_gpus = [torch.cuda.max_memory_allocated() if on_gpu else 0, *(each.gpu_bytes for each in others)]
         return MemoryUse(
-            host_peak_bytes=memory.peak_bytes(),
-            accelerator_peak_bytes=torch.cuda.max_memory_allocated() if on_gpu else None,
+            host_peak_bytes=None if None in of_host else sum(filter(None, of_host)),
+            accelerator_peak_bytes=sum(of_gpus) if on_gpu else None,
             reason=None if on_gpu else "the CPU has no memory of its own",
         )
 
     def close(self) -> None:
         """See `Engine.close`."""
-        self._model = self._loaded = self._mode = None
+        self._let_go()
         self._burners.clear()
 
 
@@ -235,12 +268,24 @@ def _set_tf32(asked: bool, accelerator: str) -> None:
     torch.set_float32_matmul_precision("high" if asked else "highest")
 
 
-def _free_bytes(accelerator: str) -> int:
-    """Free memory where the model would live; a GPU that shares the host's memory counts as the host."""
+def _gpus(count: int) -> tuple[str, ...]:
+    """The first so many GPUs, as NVML writes them."""
+    there = torch.cuda.device_count()
+    if there < count:
+        raise EngineFailed(f"tensor_parallel = {count} needs {count} GPUs, and torch sees {there}")
+    return tuple(f"GPU-{torch.cuda.get_device_properties(number).uuid}" for number in range(count))
+
+
+def _free_bytes(accelerator: str, ranks: int) -> int:
+    """Free memory where the model would live, on `ranks` GPUs as many times the least of theirs.
+
+    A GPU that shares the host's memory counts as the host.
+    """
     if accelerator != "cuda":
         return memory.available_bytes()
-    is_shared = torch.cuda.get_device_properties(0).is_integrated
-    return memory.shared_free_bytes() if is_shared else torch.cuda.mem_get_info()[0]
+    if torch.cuda.get_device_properties(0).is_integrated:
+        return memory.shared_free_bytes()
+    return ranks * min(torch.cuda.mem_get_info(number)[0] for number in range(ranks))
 
 
 def _versions() -> dict[str, str]:

@@ -11,6 +11,7 @@ from agent.engines.transformers_modes import Launching
 from agent.engines.transformers_static import Maker, Pass, Static, Step
 from phasewatt.errors import EngineFailed
 
+_ERRORS_OF = "thread_local"  # NCCL's own thread asks after what it did before, and may
 _WARM_UP = 3  # steps before capture: libraries choose their kernels and take their workspaces
 
 
@@ -42,7 +43,7 @@ def captured(step: Step, position: torch.Tensor) -> Step:
     warm_up(step, position)
     recording = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(recording):
+        with torch.cuda.graph(recording, capture_error_mode=_ERRORS_OF):
             logits = step()
     except torch.OutOfMemoryError:
         raise

@@ -9,8 +9,9 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.initialization import no_init_weights
 
-from agent.engines import weights
+from agent.engines import tensor_parallel, weights
 from agent.engines.sources import snapshot
+from agent.engines.tensor_parallel import Rank
 from agent.orders import Load
 from phasewatt.errors import ConfigInvalid, EngineFailed
 from phasewatt.work import Architecture
@@ -22,10 +23,11 @@ class Built(NamedTuple):
     model: Any
     digest: str | None
     drawn_on: str | None
+    parameters: int  # of the whole model
 
 
-def build(order: Load, device: torch.device) -> Built:
-    """The model on `device`, filled.
+def build(order: Load, device: torch.device, rank: Rank | None = None) -> Built:
+    """The model on `device`, filled; of a model that several share, what `rank` holds.
 
     Raises:
         EngineFailed: its files cannot be loaded, or the library knows no such model or setting.
@@ -33,27 +35,49 @@ def build(order: Load, device: torch.device) -> Built:
     how = {"dtype": getattr(torch, order.dtype), "attn_implementation": order.attention}
     if order.experts is not None:
         how["experts_implementation"] = order.experts
-    kind, _, where = order.weights.partition(":")
+    kind, _, _ = order.weights.partition(":")
     if kind == "random":
-        return Built(*_random(order, device, how, _seed(where)))
+        return _random(order, device, how, rank)
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             snapshot(order.weights), use_safetensors=True, trust_remote_code=False, **how
         )
     except (OSError, ValueError) as error:
         raise EngineFailed(f"weights {order.weights} cannot be loaded: {str(error).splitlines()[0]}") from error
-    return Built(model.to(device), weights.digest(model), None)
+    built = Built(model, weights.digest(model), None, _parameters(model))
+    _bring(model, rank, device)
+    return built
 
 
-def _random(order: Load, device: torch.device, how: dict[str, Any], seed: int) -> tuple[Any, str | None, str]:
+def _random(order: Load, device: torch.device, how: dict[str, Any], rank: Rank | None) -> Built:
+    """Made where it stays; or, where it is to be cut, in memory of the host that nobody has written to yet."""
     config = config_of(order.architecture)
+    seed = _seed(order.weights.partition(":")[2])
     try:
-        with no_init_weights(), torch.device(device):
+        with no_init_weights(), torch.device(device if rank is None else "cpu"):
             model: Any = AutoModelForCausalLM.from_config(config, **how)  # type: ignore[no-untyped-call]
     except (ImportError, ValueError) as error:  # an implementation that it does not know or cannot load
         raise EngineFailed(f"{order.architecture.name} cannot be built: {str(error).splitlines()[0]}") from error
     model.tie_weights()
-    return model, *weights.fill(model, seed)
+    parameters = _parameters(model)
+    if rank is not None and not weights.are_drawn_on_cpu(model):
+        weights.fill_on_device(model, seed, tensor_parallel.cut(model, rank, device, values=False))
+        return Built(model, None, "device", parameters)
+    digest, drawn_on = weights.fill(model, seed)
+    _bring(model, rank, device)
+    return Built(model, digest, drawn_on, parameters)
+
+
+def _bring(model: Any, rank: Rank | None, device: torch.device) -> None:
+    """Bring `model` to `device`, or what `rank` holds of it."""
+    if rank is None:
+        model.to(device)
+    else:
+        tensor_parallel.cut(model, rank, device, values=True)
+
+
+def _parameters(model: Any) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def config_of(shape: Architecture) -> Any:

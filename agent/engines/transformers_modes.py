@@ -40,7 +40,9 @@ class Plan(NamedTuple):
 class Mode(Protocol):
     """Runs one model on its device; see `Engine` for what the methods of the same names do."""
 
-    logits: torch.Tensor | None  # of the last pass, [batch, 1, vocabulary]
+    @property
+    def logits(self) -> torch.Tensor | None:
+        """Of the last pass, [batch, 1, vocabulary]."""
 
     def plan(self, plan: Plan) -> int | None:
         """See `Engine.plan`."""

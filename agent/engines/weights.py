@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 
 import numpy
 import torch
+
+from agent.engines.tensor_parallel import Cut
 
 DRAWN_ON_CPU_LIMIT = 1_500_000_000 * 11 // 10  # "1.5B" models have up to a tenth more
 DEVIATION = 0.02  # the initializer_range of every family here
@@ -19,13 +22,17 @@ _LEVELS = 1 << 16
 _PIECE = 1 << 22  # values; a multiple of the 4 in each 64-bit word
 
 
+def are_drawn_on_cpu(model: torch.nn.Module) -> bool:
+    """Whether those of the whole `model` are few enough for that."""
+    return sum(parameter.numel() for parameter in model.parameters()) <= DRAWN_ON_CPU_LIMIT
+
+
 def fill(model: torch.nn.Module, seed: int) -> tuple[str | None, str]:
-    """Fill `model` in place; its digest, and where the numbers were drawn ("cpu" or "device")."""
-    parameters = dict(model.named_parameters())
-    if sum(p.numel() for p in parameters.values()) > DRAWN_ON_CPU_LIMIT:
-        _fill_on_device(parameters, seed)
+    """Fill the whole `model` in place; its digest, and where the numbers were drawn ("cpu" or "device")."""
+    if not are_drawn_on_cpu(model):
+        fill_on_device(model, seed, {})
         return None, "device"
-    for name, parameter in parameters.items():
+    for name, parameter in model.named_parameters():
         _fill_on_cpu(parameter.data.view(-1), name, seed)
     return digest(model), "cpu"
 
@@ -55,13 +62,18 @@ def _fill_on_cpu(values: torch.Tensor, name: str, seed: int) -> None:
         piece.copy_(torch.from_numpy(levels))
 
 
-def _fill_on_device(parameters: dict[str, torch.nn.Parameter], seed: int) -> None:
-    for index, (name, parameter) in enumerate(sorted(parameters.items())):
+def fill_on_device(model: torch.nn.Module, seed: int, cuts: Mapping[str, Cut]) -> None:
+    """Fill `model` where it lies; of a parameter in `cuts` that part of the whole one, which is drawn aside."""
+    for index, (name, parameter) in enumerate(sorted(model.named_parameters())):
         if _is_norm(name):
             parameter.data.fill_(1.0)
             continue
+        cut = cuts.get(name)
+        whole = parameter.data if cut is None else parameter.data.new_empty(cut.whole)
         generator = torch.Generator(parameter.device).manual_seed(seed * 1_000_003 + index)
-        parameter.data.uniform_(-_HALF_RANGE, _HALF_RANGE, generator=generator)
+        whole.uniform_(-_HALF_RANGE, _HALF_RANGE, generator=generator)
+        if cut is not None:
+            parameter.data.copy_(cut.of(whole))
 
 
 def _is_norm(name: str) -> bool:

@@ -24,7 +24,9 @@ _CHEAP_S = 0.0002  # what costs less is asked at every reading
 
 
 class Nvml:
-    """See `Meter`: all GPUs of the host; with a UUID as `argument`, that GPU alone counts and the others are shown.
+    """See `Meter`: all GPUs of the host; with a UUID as `argument`, or several with "+" between, those alone count.
+
+    The others are shown.
 
     The UUID of a MIG device stands for the GPU that it is a part of, whose power is only known as a whole.
     `refused` says which calls are not answered here, and why.

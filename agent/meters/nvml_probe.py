@@ -27,17 +27,17 @@ class Probe:
         self.gpms: list[Gpm] = []  # to be closed by who uses them
 
     def gpus(self, uuid: str) -> list[Gpu]:
-        """Every GPU that has a handle; the one named by `uuid` counts, or all without a name.
+        """Every GPU that has a handle; the one named by `uuid` counts, or several with "+" between, or all without.
 
         Raises:
             MeterUnavailable: NVML does not count its GPUs, or knows none of that name.
         """
-        named = self._uuid_of(uuid) if uuid else None
+        named = {self._uuid_of(each) for each in uuid.split("+")} if uuid else None
         found = []
         for index in range(self._count()):
             try:
                 handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
-                counts = named is None or self._nvml.nvmlDeviceGetUUID(handle) == named
+                counts = named is None or self._nvml.nvmlDeviceGetUUID(handle) in named
             except self._nvml.NVMLError as error:
                 self.refused.append(f"gpu{index}: {error}")
                 continue

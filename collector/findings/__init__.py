@@ -24,7 +24,7 @@ from collector.findings import (
     claim12_edge,
 )
 from collector.findings.checks import Check, Verdict
-from collector.findings.families import Family, counts, families
+from collector.findings.families import SINGLE, Family, counts, families
 from collector.findings.finding import Answer, Claim, Each, Finding, Judged, Other
 from collector.stored import StoredTrial
 
@@ -61,7 +61,8 @@ def remarks(trials: Iterable[StoredTrial]) -> tuple[str, ...]:
     return (*_left_out(every), *dict.fromkeys(_not_counted(every)), *_mixed(families(every)))
 
 
-def _of_claim(claim: Claim, found: Sequence[Family]) -> Iterator[Answer]:
+def _of_claim(claim: Claim, every: Sequence[Family]) -> Iterator[Answer]:
+    found = [family for family in every if claim.EACH is Each.DEVICE or family.parallelism == SINGLE]
     if not found:
         yield _nothing(claim)
     elif claim.EACH is Each.FLEET:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from collector.findings.bounds import Bounds, above, below
 from collector.findings.checks import unmeasured
 from collector.findings.device_time import Timed, bases, timed
-from collector.findings.families import Family, trials_of
+from collector.findings.families import SINGLE, Family, trials_of
 from collector.findings.finding import Each, Judged
 from collector.findings.pictures import Bar, Bars
-from collector.findings.wanted import from_none
+from collector.findings.wanted import from_suite
 from phasewatt.fields import Phase
 
 NUMBER = 8
@@ -23,12 +23,16 @@ EACH = Each.DEVICE
 RULE = (
     "One sequence, device time, the same model and lengths on one GPU and on several of the same device, all other "
     "conditions being equal. At the longest common prompt prefill is faster on several; a decode step gains less "
-    "than prefill does, at the deepest common context."
+    "than prefill does, at the deepest common context. Mode graph before eager, and the fewest GPUs that were run; "
+    "what more of them do stands beside it."
 )
 _GAINS = "prefill: time on one GPU over time on several"
 _LESS = "gain of decode over gain of prefill"
-_SINGLE = "single"
-_WANTED = from_none("the same model on one GPU and on several of one host")
+_WANTED = from_suite(
+    "the same model on one GPU and on several of one host",
+    "several-gpus",
+    "tensor_parallel 1 and 2, phases prefill and decode",
+)
 
 
 class _Pair(NamedTuple):
@@ -43,42 +47,78 @@ class _Pair(NamedTuple):
         return self.alone.seconds.over(self.several.seconds)
 
 
+class _Both(NamedTuple):
+    """The two phases of one model, on so many GPUs, by length."""
+
+    parallelism: str
+    mode: str
+    prefills: tuple[_Pair, ...]
+    decodes: tuple[_Pair, ...]
+
+    @property
+    def prefill(self) -> _Pair:
+        """The longest."""
+        return self.prefills[-1]
+
+    @property
+    def decode(self) -> _Pair:
+        """The deepest."""
+        return self.decodes[-1]
+
+    @property
+    def order(self) -> tuple[bool, int, str]:
+        """By which they are told."""
+        return self.mode != "graph", len(self.parallelism), self.parallelism
+
+    @property
+    def words(self) -> str:
+        """What they gain, longest and deepest last."""
+        prefills = ", ".join(f"{pair.gain.value:.2f}× at {pair.alone.cell.kv_end:,}" for pair in self.prefills)
+        decodes = ", ".join(f"{pair.gain.value:.2f}× at {pair.alone.cell.kv_start:,}" for pair in self.decodes)
+        return f"{self.parallelism}, of one GPU's speed: prefill {prefills} tokens; decode {decodes}"
+
+
 def judge(families: Sequence[Family]) -> Judged:
     """From all trials of one device."""
-    for alone in families:
-        for several in families:
-            if _counterparts(alone, several):
-                prefill, decode = (_pair(alone, several, phase) for phase in (Phase.PREFILL, Phase.DECODE))
-                if prefill is not None and decode is not None:
-                    return _judged(prefill, decode)
-    return Judged((unmeasured(_GAINS), unmeasured(_LESS)), missing=(_WANTED,))
-
-
-def _judged(prefill: _Pair, decode: _Pair) -> Judged:
+    found = sorted(_every(families), key=lambda both: both.order)
+    if not found:
+        return Judged((unmeasured(_GAINS), unmeasured(_LESS)), missing=(_WANTED,))
+    first = found[0]
+    prefill, decode = first.prefill, first.decode
     times = [*prefill, *decode]
-    bars = tuple(Bar(name, *pair.gain) for name, pair in (("prefill", prefill), ("decode step", decode)))
+    bars = tuple(
+        Bar(f"{name}, {both.parallelism}", *pair.gain)
+        for both in found
+        if both.mode == first.mode
+        for name, pair in (("prefill", both.prefill), ("decode step", both.decode))
+    )
     return Judged(
         checks=(above(_GAINS, prefill.gain, 1.0, "×"), below(_LESS, decode.gain.over(prefill.gain), 1.0, "×")),
-        figure=f"several GPUs: prefill {prefill.gain.value:.3g} times as fast, decode {decode.gain.value:.3g} times",
+        figure=first.words,
         basis=bases(times),
         trials=trials_of(times),
+        remarks=tuple(f"{both.mode} mode, {both.words}" for both in found[1:]),
         picture=Bars("One GPU's time over that of several", "×", bars, level=("no gain", 1.0)),
     )
 
 
-def _parallelism(family: Family) -> str:
-    return family.trials[0].trial.conditions.parallelism
+def _every(families: Sequence[Family]) -> Iterator[_Both]:
+    for alone in families:
+        for several in families:
+            if _counterparts(alone, several):
+                prefills, decodes = (_pairs(alone, several, phase) for phase in (Phase.PREFILL, Phase.DECODE))
+                if prefills and decodes:
+                    yield _Both(several.parallelism, several.mode, prefills, decodes)
 
 
 def _counterparts(alone: Family, several: Family) -> bool:
-    """Whether two families differ in their parallelism alone, the first having none."""
+    """Whether two families of GPUs differ in their parallelism alone, the first having none."""
     mine, others = ([s for s in family.way.settings if s[0] != "parallelism"] for family in (alone, several))
     same = (alone.shape, mine) == (several.shape, others)
-    return same and _parallelism(alone) == _SINGLE != _parallelism(several)
+    return same and alone.accelerator == "cuda" and alone.parallelism == SINGLE != several.parallelism
 
 
-def _pair(alone: Family, several: Family, phase: Phase) -> _Pair | None:
-    """The longest that both were run at."""
+def _pairs(alone: Family, several: Family, phase: Phase) -> tuple[_Pair, ...]:
+    """The lengths that both were run at."""
     mine, others = ({each.cell: each for each in timed(family, phase)} for family in (alone, several))
-    common = sorted(mine.keys() & others.keys())
-    return _Pair(mine[common[-1]], others[common[-1]]) if common else None
+    return tuple(_Pair(mine[cell], others[cell]) for cell in sorted(mine.keys() & others.keys()))

@@ -44,9 +44,17 @@ class Family(NamedTuple):
         return self.trials[0].trial.conditions.accelerator
 
     @property
+    def parallelism(self) -> str:
+        """How several processors share the model, as its trials say it."""
+        return self.trials[0].trial.conditions.parallelism
+
+    @property
     def mode(self) -> str:
         """Eager, graph or compiled."""
         return self.trials[0].trial.conditions.mode
+
+
+SINGLE = "single"  # the parallelism of a model that one processor runs
 
 
 class RestsOnTrials(Protocol):

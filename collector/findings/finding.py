@@ -21,7 +21,7 @@ class Each(enum.Enum):
 
     MODEL = "model"  # one model, run in one way on one device
     WAY = "way"  # all models that one device ran in one way
-    DEVICE = "device"  # whatever one device ran
+    DEVICE = "device"  # whatever one device ran, on several of its GPUs too; all others are of one processor
     FLEET = "fleet"  # all devices together
 
 

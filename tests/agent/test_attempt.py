@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from agent.attempt import Attempt, Plan
 from agent.bench import Placed
 from agent.cells import Cell, Measure
-from agent.host import Host
+from agent.host import Host, Observation
 from agent.orders import Described
 from agent.sampler import Recording
 from agent.stopping import Stop
@@ -63,6 +64,7 @@ def _placed(**fields: Any) -> Placed:
         accelerator=fields.get("accelerator", "cuda"),
         processor=None,
         gpu_uuid=fields.get("gpu_uuid"),
+        other_gpus=fields.get("other_gpus", ()),
         memory_free_bytes=None,
         versions={},
         simulated=False,
@@ -90,6 +92,27 @@ def test_nvml_is_told_which_gpu_does_the_work(gpu_uuid: str | None, names: tuple
     assert attempt.metered(["nvml", "rapl"]) == ("nvml", "rapl")
     attempt.placed = _placed(gpu_uuid=gpu_uuid)
     assert attempt.metered(["nvml", "rapl", "external:csv:f"]) == names
+
+
+def test_nvml_is_told_all_gpus_that_share_the_model_and_any_of_them_may_be_held_back() -> None:
+    """The clock is the first one's; a pass waits for whichever is slow."""
+    seen = {"GPU-7": (1_900_000_000, frozenset[str]()), "GPU-8": (1_500_000_000, frozenset({"software power cap"}))}
+
+    class Several(Host):
+        def observe(self, accelerator: str, gpu_uuid: str | None = None) -> Observation:
+            clock_hz, throttled = seen[gpu_uuid or ""]
+            return Observation(clock_hz=clock_hz, throttled=throttled)
+
+    attempt = _attempt(host=Several("board"))
+    attempt.cell = msgspec.structs.replace(CELL, tensor_parallel=2)
+    attempt.placed = _placed(gpu_uuid="GPU-7", other_gpus=("GPU-8",))
+    assert attempt.metered(["nvml", "rapl"]) == ("nvml:GPU-7+GPU-8", "rapl")
+    attempt.observe()
+    conditions = attempt.finished().trial.conditions
+    assert conditions.clock_hz == (1_900_000_000, 1_900_000_000)
+    assert conditions.throttled == ("software power cap",)
+    assert conditions.parallelism == "tensor 2"
+    assert _attempt().finished().trial.conditions.parallelism == "single"
 
 
 def test_the_accelerator_is_what_was_asked_for_until_the_engine_says_what_it_is() -> None:

@@ -16,9 +16,8 @@ def test_every_shipped_suite_loads() -> None:
     """Names are file names; labels tell the cells of a suite apart."""
     suites = cells.shipped()
     sweeps = {"input-sweep", "output-sweep", "batch-sweep", "context-sweep"}
-    assert {"smoke", "phases", "precision", "sustained", "paper", "engines", "served", "ceilings"} | sweeps == set(
-        suites
-    )
+    others = {"smoke", "phases", "precision", "sustained", "paper", "several-gpus", "engines", "served", "ceilings"}
+    assert others | sweeps == set(suites)
     for suite in suites.values():
         assert len({cell.label for cell in suite.cells}) == len(suite.cells)
         assert bool(suite.cells) != (suite.name == "ceilings")
@@ -145,6 +144,10 @@ def test_how_a_model_is_run_is_part_of_the_label_where_it_is_not_as_usual() -> N
     chosen = {"tf32": True, "fused_weights": True, "prefill_chunk": 4, "experts": "batched_mm", "mode": "compiled"}
     tuned = cells.parse("s", CELL, chosen, "s.toml").cells[0]
     assert "transformers compiled sdpa auto tf32 fused chunk=4 experts=batched_mm seed=1" in tuned.label
+    shared = cells.parse("s", CELL, {"tensor_parallel": 2}, "s.toml").cells[0]
+    assert "sdpa auto tensor=2 seed=1" in shared.label
+    with pytest.raises(ConfigInvalid, match="tensor_parallel: not with engine 'fake'; engine transformers shares"):
+        cells.parse("s", CELL, {"tensor_parallel": 2, "engine": "fake"}, "s.toml")
 
 
 def test_a_chunk_of_no_tokens_is_refused() -> None:

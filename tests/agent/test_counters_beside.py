@@ -100,6 +100,7 @@ def test_the_tool_is_looked_for_once_a_suite():
     [
         (CELL, "cpu", "counters are read of NVIDIA GPUs alone, and this ran on cpu"),
         (msgspec.structs.replace(CELL, engine="onnxruntime"), "cuda", "counters are read of engine transformers alone"),
+        (msgspec.structs.replace(CELL, tensor_parallel=2), "cuda", "counters are read of one GPU alone, and 2 share"),
     ],
 )
 def test_what_cannot_be_counted_says_why(cell, accelerator, reason):

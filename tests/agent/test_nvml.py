@@ -121,6 +121,13 @@ def test_the_named_gpu_alone_counts_and_has_side_channels() -> None:
     assert {c.name for c in opened(library).channels if c.parts_of_total} == {"gpu0", "gpu1"}
 
 
+def test_the_gpus_that_share_a_model_count_together() -> None:
+    """Their boards' power is added; a third one's is shown."""
+    channels = opened(FakeNvml({"nvmlDeviceGetCount": 3}), "GPU-0+GPU-2").channels
+    assert {c.name for c in channels if c.parts_of_total} == {"gpu0", "gpu2"}
+    assert {c.name for c in channels} == {"gpu0", "gpu1", "gpu2"}
+
+
 def test_the_mode_is_that_of_all_gpus_whichever_counts() -> None:
     """Equal ones are told once. A card that was found with all GPUs must hold where one of them works."""
     limits_mw = [700_000, 700_000, 500_000]

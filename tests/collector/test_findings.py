@@ -33,16 +33,17 @@ def prefill_alone(stored: StoredTrial) -> bool:
     return has(Phase.PREFILL)(stored) and not has(Phase.DECODE)(stored)
 
 
+def apart(several: Trials) -> list[StoredTrial]:
+    """Without those that have prefill and decode of a long prompt: each of the two stands by itself."""
+    return [s for s in several if not (has(Phase.PREFILL)(s) and has(Phase.DECODE)(s) and longer(1000)(s))]
+
+
 def has(phase: Phase) -> Callable[[StoredTrial], bool]:
     return lambda stored: stored.trial.run_of(phase) is not None
 
 
 def longer(than: int) -> Callable[[StoredTrial], bool]:
     return lambda stored: stored.trial.work is not None and stored.trial.work.task.prompt_tokens > than
-
-
-def answers_of(tokens: int) -> Callable[[StoredTrial], bool]:
-    return lambda stored: stored.trial.work is not None and stored.trial.work.task.output_tokens == tokens
 
 
 def batch_above(size: int) -> Callable[[StoredTrial], bool]:
@@ -76,13 +77,13 @@ def mixture(step_ms: float, routing: float = 0.1) -> list[StoredTrial]:
     return [*paper(), *without(paper(law, shape=MIXTURE, experts_by="grouped"), Phase.PREFILL)]
 
 
-def several_gpus(prefill: float, decode: float) -> list[StoredTrial]:
+def several_gpus(prefill: float, decode: float, gpus: int = 2) -> list[StoredTrial]:
     one = Laws()
     law = one._replace(
         prefill_s=(one.prefill_s[0] / prefill, one.prefill_s[1] / prefill, 0.0),
         step_s=(one.step_s[0] / decode, one.step_s[1] / decode, one.step_s[2] / decode),
     )
-    return [*paper(one), *paper(law, parallelism="tensor 2")]
+    return [*paper(one), *paper(law, parallelism=f"tensor {gpus}")]
 
 
 def fleet(edge: Laws = EDGE, **conditions: object) -> list[StoredTrial]:
@@ -97,7 +98,7 @@ CASES: dict[str, tuple[int, str, Callable[[], Trials]]] = {
     "1 open: no ceilings": (1, OPEN, lambda: paper()[:-1]),
     "1 open: eager host time alone": (1, OPEN, lambda: paper(Laws(busy=False))),
     "1 holds in graph mode": (1, HOLDS, lambda: paper(Laws(busy=False, host=1.0), mode="graph")),
-    "1 open: mixed": (1, OPEN, lambda: moved(paper(), prefill_alone)),
+    "1 open: mixed": (1, OPEN, lambda: moved(apart(paper()), prefill_alone)),
     "2 holds": (2, HOLDS, paper),
     "2 fails: decode leads at 32K": (2, FAILS, lambda: paper(Laws(prefill_s=(1e-3, 1e-6, 0.0)))),
     "2 fails: prefill leads a chat": (2, FAILS, lambda: paper(Laws(prefill_s=(9.0, 1e-3, 0.0)))),
@@ -122,7 +123,7 @@ CASES: dict[str, tuple[int, str, Callable[[], Trials]]] = {
     "6 holds": (6, HOLDS, paper),
     "6 fails: prefill has most": (6, FAILS, lambda: paper(Laws(watts=(5000.0, 3.0)))),
     "6 open: no sensor": (6, OPEN, lambda: paper(Laws(watts=None))),
-    "6 open: mixed": (6, OPEN, lambda: moved(paper(), answers_of(64))),
+    "6 open: mixed": (6, OPEN, lambda: moved(paper(), has(Phase.REQUEST))),
     "7 holds": (7, HOLDS, paper),
     "7 fails: throughput falls": (7, FAILS, lambda: paper(Laws(crowding=1.2))),
     "7 open: the sweep ends too early": (7, OPEN, lambda: [s for s in paper() if not batch_above(8)(s)]),
@@ -212,8 +213,8 @@ def test_simulated_failed_and_imported_trials_decide_nothing():
     ]
     assert set(study.verdicts(simulated).values()) == {OPEN}
     assert set(study.verdicts(failed).values()) == {OPEN}
-    assert remarks(simulated) == ("30 of 30 trials are simulated and decide nothing",)
-    assert remarks(failed) == ("30 of 30 trials failed, were skipped or imported, and decide nothing",)
+    assert remarks(simulated) == ("37 of 37 trials are simulated and decide nothing",)
+    assert remarks(failed) == ("37 of 37 trials failed, were skipped or imported, and decide nothing",)
 
 
 def test_simulated_ceilings_are_no_machine():
@@ -235,6 +236,19 @@ def test_trials_of_mixed_versions_are_told_and_not_mixed():
     assert "torch 2.11.0" in said and "torch 2.13.0" in said
     (finding,) = of(2, several)
     assert len(finding.others) == 1
+
+
+def test_what_more_gpus_do_stands_beside_and_decides_no_other_claim():
+    """The fewest GPUs decide; each length is told; ranks on a CPU are no GPUs."""
+    several = several_gpus(1.8, 0.8)
+    (finding,) = of(8, [*several_gpus(3.0, 1.5, gpus=4), *several[len(paper()) :]])
+    assert finding.verdict.value == HOLDS
+    assert finding.figure.startswith("tensor 2, of one GPU's speed: prefill 1.80× at 128")
+    assert [each for each in finding.remarks if "tensor 4, of one GPU's speed: prefill 3.00× at 128" in each]
+    (first,) = of(1, several)
+    assert "tensor" not in first.group and first.others == ()
+    (on_cpus,) = of(8, [*paper(accelerator="cpu"), *paper(accelerator="cpu", parallelism="tensor 2")])
+    assert on_cpus.verdict.value == OPEN and "phasewatt-agent run several-gpus" in on_cpus.missing[0]
 
 
 def test_the_larger_model_decides_and_what_others_say_is_told():
@@ -301,9 +315,9 @@ def test_what_weakens_the_trials_is_told():
 
     marked = paper(marks=("not alone: 1.3 cores busy",), throttled=("SwPowerCap",))
     (finding,) = of(1, [*map(weak, marked[:-1]), marked[-1]])
-    assert "12 of its 12 trials have windows that never settled" in finding.remarks
-    assert "12 of its 12 trials are marked, such as: not alone: 1.3 cores busy" in finding.remarks
-    assert "12 of its 12 trials ran while something held the processor back" in finding.remarks
+    assert "14 of its 14 trials have windows that never settled" in finding.remarks
+    assert "14 of its 14 trials are marked, such as: not alone: 1.3 cores busy" in finding.remarks
+    assert "14 of its 14 trials ran while something held the processor back" in finding.remarks
 
 
 def test_why_nothing_was_counted_is_told():
