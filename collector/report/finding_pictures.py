@@ -101,7 +101,10 @@ def _bars(picture: Bars) -> Figure:
     axes.set_axis_off()
     if picture.level is not None:
         label = short(_marked(picture.level) + f" {picture.unit}")
-        axes.axvline(picture.level[1], linestyle="--", color=COLOURS["--ink"], linewidth=1.1, label=label)
+        style: dict[str, Any] = {"linestyle": "--", "color": COLOURS["--ink"], "linewidth": 1.1}
+        for place in range(len(picture.bars)):  # across the bars alone: names are not crossed out
+            across = (place + 0.4, place + 0.84)
+            axes.plot((picture.level[1],) * 2, across, label=None if place else label, **style)
         legend(figure, axes)
     return figure
 
