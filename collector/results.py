@@ -42,13 +42,14 @@ class Which(TypedDict, total=False):
     limit: int  # the newest so many
 
 
-def open_results(url: str, *, reference: bool = False) -> Results:
-    """What the database at `url` holds; with `reference`, the trials that come with phasewatt beside it.
+def open_results(url: str | None = None, *, reference: bool = False) -> Results:
+    """What the database at `url` holds; with `reference`, or without a database, the trials that come with phasewatt.
 
     Raises:
         StoreUnavailable: there is no such database, or it is of another version; one line with the remedy.
     """
-    return Results(open_store(url), shipped.load() if reference else _NO_REFERENCE)
+    store = None if url is None else open_store(url)
+    return Results(store, shipped.load() if reference or store is None else _NO_REFERENCE)
 
 
 class Results:
@@ -58,7 +59,7 @@ class Results:
     be. All raise StoreUnavailable when the database fails.
     """
 
-    def __init__(self, store: Store, reference: Reference = _NO_REFERENCE) -> None:
+    def __init__(self, store: Store | None, reference: Reference = _NO_REFERENCE) -> None:
         self._store = store
         self._reference = reference
 
@@ -72,18 +73,21 @@ class Results:
 
     def close(self) -> None:
         """Let go of the database."""
-        self._store.close()
+        if self._store is not None:
+            self._store.close()
 
     def records(self, **which: Unpack[Which]) -> Iterator[StoredTrial]:
         """Trials as they were recorded, newest first: `record_id`, `trial` and `origin`."""
         query = _query(which)
-        found = [*self._store.trials(query), *self._reference.matching(query)]
+        stored = [] if self._store is None else self._store.trials(query)
+        found = [*stored, *self._reference.matching(query)]
         yield from sorted(found, key=lambda stored: stored.trial.started_unix_s, reverse=True)[: query.limit]
 
     def traces(self, stored: StoredTrial) -> list[Trace]:
         """The power samples of a trial, in order; those that are not held are left out."""
         named = stored.trial.traces
-        return self._store.traces(named) or self._reference.traces(named)
+        held = [] if self._store is None else self._store.traces(named)
+        return held or self._reference.traces(named)
 
     def rows(self, table: str = "metrics", **which: Unpack[Which]) -> Iterator[Row]:
         """Rows of "trials", "metrics" or "repetitions" by name of column, as docs/exports.md describes them.

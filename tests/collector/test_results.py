@@ -207,6 +207,14 @@ def test_shipped_trials_stand_beside_those_of_the_database_where_asked_for(folde
     assert {stored.origin for stored in results.records()} == {"store"}
 
 
+def test_without_a_database_the_shipped_trials_are_there_with_their_traces():
+    with collector.open() as shipped:
+        found = list(shipped.records(device="h100", suite="several-gpus", outcome="ok"))
+        assert {stored.origin for stored in found} == {"reference"}
+        assert {stored.trial.conditions.parallelism for stored in found} == {"single", "tensor 2", "tensor 4"}
+        assert all(len(shipped.traces(stored)) == len(stored.trial.traces) > 0 for stored in found)
+
+
 def test_the_package_says_what_it_lacks():
     with pytest.raises(AttributeError, match="module 'collector' has no attribute 'shut'"):
         collector.shut  # noqa: B018 - the look is the test
