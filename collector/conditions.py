@@ -19,9 +19,8 @@ Setting = tuple[str, str | None]
 _CHOSEN = frozenset({"engine", "mode", "parallelism", "dtype", "quantization", "weights"})
 _LOCKED = "locked clocks"
 _TUNED = ("TF32", "fused weights", "prefill chunk", "experts")
-_NAMED = frozenset(
-    {*_TUNED, "power mode", "TTFT limit", "TPOT limit", _LOCKED, "power limit", "ECC", "persistence mode", "MIG"}
-)
+_LIMITS = ("TTFT limit", "TPOT limit")
+_NAMED = frozenset({*_TUNED, *_LIMITS, "power mode", _LOCKED, "power limit", "ECC", "persistence mode", "MIG"})
 NO_MARKS = "none"
 _DIGEST = "weights digest"
 _VERSION = " version"
@@ -133,8 +132,8 @@ def _settings(conditions: Conditions) -> list[Setting]:
         ("ECC", _switch(conditions.ecc)),
         ("persistence mode", _switch(conditions.persistence)),
         ("MIG", _switch(conditions.mig)),
-        ("TTFT limit", None if conditions.ttft_limit_s is None else f"{conditions.ttft_limit_s:g} s"),
-        ("TPOT limit", None if conditions.tpot_limit_s is None else f"{conditions.tpot_limit_s:g} s"),
+        (_LIMITS[0], None if conditions.ttft_limit_s is None else f"{conditions.ttft_limit_s:g} s"),
+        (_LIMITS[1], None if conditions.tpot_limit_s is None else f"{conditions.tpot_limit_s:g} s"),
         ("simulated", "yes" if conditions.simulated else "no"),
         *((f"{name}{_VERSION}", version) for name, version in sorted(conditions.versions.items())),
     ]
@@ -181,9 +180,13 @@ def _telling(key: GroupKey, keys: Sequence[GroupKey], hidden: frozenset[str]) ->
 
 
 def _label(key: GroupKey, telling: Sequence[Setting]) -> str:
-    """Where the engine is told, a version that another engine's libraries have is not missing here."""
+    """A limit that was not set is not missing, nor a version of another engine's libraries where the engine is told."""
     engine_is_told = any(name == "engine" for name, _ in telling)
-    said = [(name, value) for name, value in telling if value or not (engine_is_told and name.endswith(_VERSION))]
+    said = [
+        (name, value)
+        for name, value in telling
+        if value or not (name in _LIMITS or (engine_is_told and name.endswith(_VERSION)))
+    ]
     parts = [key.device, *(_worded(name, value) for name, value in said)]
     if key.simulated:
         parts.append("simulated")

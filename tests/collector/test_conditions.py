@@ -47,6 +47,13 @@ def test_switches_of_a_gpu_tell_groups_of_one_device_apart() -> None:
     ]
 
 
+def test_a_limit_that_was_not_set_is_not_missing() -> None:
+    """None is set by itself: the one that has limits is told apart by them."""
+    keys = [key("a", engine="transformers"), key("a", engine="served", ttft_limit_s=2.0, tpot_limit_s=0.2)]
+    assert list(labels(keys).values()) == ["a, transformers", "a, served, TTFT limit 2 s, TPOT limit 0.2 s"]
+    assert list(labels([keys[1], key("a", engine="served")]).values()) == ["a, TTFT limit 2 s, TPOT limit 0.2 s", "a"]
+
+
 def test_how_a_model_is_run_tells_groups_of_one_device_apart() -> None:
     """What an older board did not tell is as it then was: split weights, the whole prompt in one pass."""
     keys = [
