@@ -84,7 +84,7 @@ def labels(keys: Sequence[GroupKey]) -> dict[GroupKey, str]:
     """
     named = {key: _label(key, _telling(key, keys, frozenset({_DIGEST}))) for key in keys}
     repeated = [key for key in keys if list(named.values()).count(named[key]) > 1]
-    return named | {key: _label(key, _telling(key, repeated, frozenset())) for key in repeated}
+    return named | {key: _label(key, _telling(key, keys, frozenset())) for key in repeated}
 
 
 def observed(trials: Sequence[Trial]) -> dict[str, str]:
@@ -201,7 +201,7 @@ def _worded(name: str, value: str | None) -> str:
     if name == "quantization":
         return "not quantized" if value == "none" else value
     if name == _DIGEST:
-        return f"weights {value[:8]}"
+        return f"weights {value.partition(',')[0][:8]}"
     if name in _NAMED or name.endswith(_VERSION):
         return f"{name.removesuffix(_VERSION)} {value}"
     return value
