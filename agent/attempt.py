@@ -112,10 +112,11 @@ class Attempt:
         """Wait for the temperature that the suite asks for."""
         measure = self.plan.measure
         if measure.cool_to_c is not None and self.placed is not None:
-            described = self.placed.described
+            accelerator = self.placed.described.accelerator
 
             def now_c() -> float | None:
-                return self._host.observe(described.accelerator, described.gpu_uuid).temperature_c
+                seen = [self._host.observe(accelerator, uuid).temperature_c for uuid in self._gpus or (None,)]
+                return max((each for each in seen if each is not None), default=None)
 
             limit_c, patience_s = measure.cool_to_c, measure.cool_limit_s
             self._cooling = cooling.cool(limit_c, patience_s, now_c, self._stop.pause, progress)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from agent import memory
 from agent.cells import Cell
+from agent.engines.sources import DRAWN_ON_CPU_LIMIT
 from agent.orders import Described, Load, Loaded, Prompt, Question, Ready, Resolve
 from agent.stopping import Stop
 from agent.worker_process import WorkerProcess
 from phasewatt import prompt, roofline
 from phasewatt.errors import DoesNotFit, EngineFailed
-from phasewatt.work import Task, Weights, Work
+from phasewatt.work import Architecture, Task, Weights, Work
 
 _RESERVE_BYTES = 512 * 1024 * 1024  # the engine's own code and buffers
 _DESCRIBE_S = 600.0  # importing torch from an SD card, or fetching weights
@@ -48,6 +51,7 @@ class Bench:
         self._loaded: Loaded | None = None
         self.loading_s = 0.0  # spent on engines and models so far
         self._order: Load | None = None  # that it was loaded by
+        self._meeting: tempfile.TemporaryDirectory[str] | None = None  # of the ranks that share its model
 
     def place(self, cell: Cell) -> Placed:
         """Load the model and set the prompt of `cell`.
@@ -103,6 +107,9 @@ class Bench:
         if self._worker is not None:
             self._worker.close()
         self._worker, self._key, self._described, self._loaded, self._order = None, (), None, None, None
+        if self._meeting is not None:
+            self._meeting.cleanup()
+            self._meeting = None
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -138,6 +145,8 @@ class Bench:
         return self._described
 
     def _load(self, cell: Cell, described: Described) -> Loaded:
+        if cell.tensor_parallel > 1 and self._meeting is None:
+            self._meeting = tempfile.TemporaryDirectory(prefix="phasewatt-ranks-")
         order = Load(
             architecture=described.architecture,
             weights=cell.weights,
@@ -151,6 +160,7 @@ class Bench:
             quantization=cell.quantization,
             exports=None if self._exports is None else str(self._exports),
             tensor_parallel=cell.tensor_parallel,
+            meeting=None if self._meeting is None else self._meeting.name,
         )
         if self._loaded is None or order != self._order:
             self._progress(f"loading {described.architecture.name} in {cell.dtype}")
@@ -173,12 +183,17 @@ def _task(cell: Cell, described: Described, prompt_digest: str) -> Task:
     )
 
 
-def needed_bytes(task: Task, cell: Cell) -> int:
-    """Memory that a task needs at least, the engine's own included; on all ranks together, where several share it."""
+def needed_bytes(task: Task, cell: Cell, on_cpu: bool) -> int:
+    """Memory that a task needs at least, the engine's own included; of all ranks together, where several share it."""
+    shape, ranks = task.architecture, cell.tensor_parallel
     scores = cell.attention == "eager"
     once = roofline.needed_bytes(task, cell.dtype, cell.prefill_chunk, scores)
-    repeated = roofline.embedding_bytes(task.architecture, cell.dtype) + _RESERVE_BYTES  # by every rank
-    return once + _RESERVE_BYTES + (cell.tensor_parallel - 1) * repeated
+    repeated = roofline.embedding_bytes(shape, cell.dtype)  # by every rank, and so is a head that they do not divide
+    if not shape.tied_embeddings and shape.vocab_size % ranks:
+        repeated *= 2
+    if on_cpu and ranks > 1:
+        repeated = roofline.weight_bytes(shape, cell.dtype)  # each holds the whole model before it cuts it
+    return once + (ranks - 1) * repeated + ranks * _RESERVE_BYTES
 
 
 def _check_fit(task: Task, cell: Cell, described: Described) -> None:
@@ -187,7 +202,10 @@ def _check_fit(task: Task, cell: Cell, described: Described) -> None:
     length = task.prompt_tokens + task.output_tokens
     if length > shape.max_position:
         raise DoesNotFit(f"{length} tokens are more than the {shape.max_position} positions of {shape.name}")
-    needed = needed_bytes(task, cell)
+    on_cpu = described.accelerator == "cpu"
+    if cell.tensor_parallel > 1 and not on_cpu and (said := _too_much_for_host(shape, cell)):
+        raise DoesNotFit(said)
+    needed = needed_bytes(task, cell, on_cpu)
     free = described.memory_free_bytes
     if free is not None and needed > free:
         raise DoesNotFit(
@@ -195,3 +213,16 @@ def _check_fit(task: Task, cell: Cell, described: Described) -> None:
             f"{free / 1e9:.1f} GB are free on {described.processor or described.accelerator}: "
             "choose a smaller model, dtype or batch"
         )
+
+
+def _too_much_for_host(shape: Architecture, cell: Cell) -> str | None:
+    """Why the host's memory is too little for ranks that each hold the whole model there before they cut it."""
+    if cell.weights.startswith("random:") and roofline.parameter_count(shape) > DRAWN_ON_CPU_LIMIT:
+        return None  # drawn on the GPUs
+    needed, free = cell.tensor_parallel * roofline.weight_bytes(shape, cell.dtype), memory.available_bytes()
+    if needed <= free:
+        return None
+    return (
+        f"{cell.tensor_parallel} ranks hold all of {shape.name} in the host's memory while they load it: that takes "
+        f"{needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+    )

@@ -40,6 +40,7 @@ class Load(Order, frozen=True):
     quantization: str = "none"  # of the weights once they are loaded: none, int8, int4
     exports: str | None = None  # folder for models in another engine's format; None: one that goes with the engine
     tensor_parallel: int = 1  # ranks that share the model, each on a GPU of its own
+    meeting: str | None = None  # folder in which they meet, kept while they live; None: one that goes with the engine
 
 
 class Prompt(Order, frozen=True):

@@ -11,6 +11,7 @@ _SIGNS = (
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "NVML_SUCCESS == r",  # torch asks NVML for the state of memory, which a Jetson's does not tell
+    "was killed, as the kernel does when memory runs out",  # a rank, by agent.engines.ranks
     "NvMapMemAlloc",  # "NvMapMemAllocInternalTagged: 1075072515 error 12", by the driver on standard error
 )
 LARGE_FAIL = "36.4.7"  # fails single allocations over 4 GiB. Source: NVIDIA's release notes of Jetson Linux 36.5

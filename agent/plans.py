@@ -73,33 +73,42 @@ def in_lines(planned: SuitePlan) -> list[str]:
     return lines
 
 
+def runs_on_cpu(cell: Cell, host: Host) -> bool:
+    """Whether the CPU would do the work."""
+    return cell.accelerator == "cpu" or not (host.gpus.facts() or host.jetson)
+
+
 def free_bytes(cell: Cell, host: Host) -> int | None:
     """Memory that a model can have now on what would do the work; None: the host does not tell."""
-    has_gpu = bool(host.gpus.facts())
-    if cell.accelerator == "cpu" or not (has_gpu or host.jetson):
+    if runs_on_cpu(cell, host):
         return memory.available_bytes()
     if host.jetson:
         return memory.shared_free_bytes()
     free = host.gpus.memory_free_bytes()
-    return None if free is None else free * min(cell.tensor_parallel, len(host.gpus.facts()))
+    return None if free is None else free * cell.tensor_parallel  # the others are taken to be as free as the first
 
 
 def _planned(cell: Cell, suite: Suite, host: Host, expected: Expectation) -> PlannedCell:
     shape = shape_of(cell)
-    needed = None if shape is None else bench.needed_bytes(task_of(shape, cell), cell)
+    on_cpu = runs_on_cpu(cell, host)
+    needed = None if shape is None else bench.needed_bytes(task_of(shape, cell), cell, on_cpu)
     free = free_bytes(cell, host)
+    gpus = None if on_cpu else max(1, len(host.gpus.facts()))
     return PlannedCell(
         label=cell.label,
         repeats=suite.measure.repeats,
         needed_bytes=needed,
         free_bytes=free,
-        skipped=None if shape is None else _why_skipped(cell, shape, needed, free),
+        skipped=None if shape is None else _why_skipped(cell, shape, needed, free, gpus),
         expected_s=round(expected.seconds, 1),
         known=expected.known,
     )
 
 
-def _why_skipped(cell: Cell, shape: Architecture, needed: int | None, free: int | None) -> str | None:
+def _why_skipped(cell: Cell, shape: Architecture, needed: int | None, free: int | None, gpus: int | None) -> str | None:
+    """`gpus` of this host; None: a CPU does the work."""
+    if gpus is not None and cell.tensor_parallel > gpus:
+        return f"skipped: needs {cell.tensor_parallel} GPUs, there {'is' if gpus == 1 else 'are'} {gpus}"
     length = cell.prompt_tokens + cell.output_tokens
     if length > shape.max_position:
         return f"skipped: {length} tokens are more than the {shape.max_position} positions of {shape.name}"

@@ -37,6 +37,8 @@ def peaks_for(trial: Trial, measured: Sequence[StoredTrial]) -> Peaks:
     chosen = choose(trial, measured)
     if chosen.stored is None:
         return no_peaks(chosen.told)
+    if trial.conditions.parallelism != "single":
+        return no_peaks(f"the ceilings are of one processor, and {trial.conditions.parallelism} shared the work")
     if trial.work is None:
         return no_peaks("the trial does not say what was computed")
     return peaks_of(chosen.stored.trial.ceilings, trial.work.dtype, trial.conditions, chosen.told)

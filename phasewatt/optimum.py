@@ -74,6 +74,8 @@ def _title(trial: Trial) -> str:
     parts = [task.architecture.name, f"{task.prompt_tokens}/{task.output_tokens}", work.weights.source, work.dtype]
     parts += [work.quantization or "", how.engine, how.mode, how.attention or "", how.processor or how.accelerator]
     parts += [f"{how.threads} threads" if how.threads else "", how.power_mode or ""]
+    parts += ["" if how.parallelism == "single" else how.parallelism]
+    parts += [f"chunks of {how.prefill_chunk}" if how.prefill_chunk else ""]
     return " · ".join(part for part in parts if part)
 
 

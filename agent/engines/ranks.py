@@ -8,10 +8,9 @@ answered. They talk over this host's loopback and its GPUs' own links alone.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import datetime
 import os
-import signal
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -33,12 +32,14 @@ from agent.engines.tensor_parallel import Rank
 from agent.engines.transformers_model import build
 from agent.engines.transformers_modes import Launching, Mode, Plan
 from agent.orders import Load, Order
+from agent.rank import Join
 from phasewatt.errors import DoesNotFit, EngineFailed
 from phasewatt.fields import Phase
 
-_PR_SET_PDEATHSIG = 1
 _JOIN_S = 600.0  # importing torch from a slow disk, and building the model
+_SIGKILL = -9
 _PATIENCE_S = 10.0  # with a leader that was told what went wrong, and should end its ranks
+_LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}  # all ranks are on this host
 _BACKENDS = {"cuda": "nccl", "cpu": "gloo"}
 
 
@@ -103,8 +104,8 @@ _ANSWERED = Load | Planned | Prompted | AskPeak
 class Ranks:
     """The other ranks, seen from the leader, which is rank 0."""
 
-    def __init__(self, count: int, accelerator: str) -> None:
-        """Start them and join them.
+    def __init__(self, count: int, accelerator: str, folder: str | None = None) -> None:
+        """Start them and join them; they meet in `folder`, or in one of their own.
 
         Raises:
             EngineFailed: they do not come together.
@@ -113,8 +114,8 @@ class Ranks:
         self._encoder = msgspec.json.Encoder()
         self._answers = msgspec.json.Decoder(Done)
         self._closing = False
-        self._folder = tempfile.TemporaryDirectory(prefix="phasewatt-ranks-")
-        meeting = str(Path(self._folder.name, "meeting"))
+        self._folder = None if folder else tempfile.TemporaryDirectory(prefix="phasewatt-ranks-")
+        meeting = str(Path(folder or self._folder.name, secrets.token_hex(8)))  # type: ignore[union-attr]
         self._followers = [_started(Rank(number, count), accelerator, meeting) for number in range(1, count)]
         for number, follower in enumerate(self._followers, start=1):
             threading.Thread(target=self._watch, args=(number, follower), daemon=True).start()
@@ -142,7 +143,9 @@ class Ranks:
                 follower.stdin.write(line)
                 follower.stdin.flush()
             except OSError as error:
-                raise EngineFailed(f"rank {number} of {self.count} ended") from error
+                code = follower.wait()
+                kind = DoesNotFit if code == _SIGKILL else EngineFailed
+                raise kind(_words(Rank(number, self.count), code)) from error
 
     @contextlib.contextmanager
     def together(self, call: Told) -> Iterator[list[Done]]:
@@ -179,13 +182,14 @@ class Ranks:
                         pipe.close()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-        self._folder.cleanup()
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def _watch(self, number: int, follower: subprocess.Popen[bytes]) -> None:
         """A rank that ends takes the engine's process with it: the leader may wait for its sum for ever."""
         code = follower.wait()
         if not self._closing:
-            sys.stderr.write(f"rank {number} of {self.count} ended with code {code}\n")
+            sys.stderr.write(_words(Rank(number, self.count), code) + "\n")
             sys.stderr.flush()
             os._exit(1)
 
@@ -295,9 +299,16 @@ class _Follower:
         return Done()
 
 
+def _words(rank: Rank, code: int) -> str:
+    """How a rank ended."""
+    how = "was killed, as the kernel does when memory runs out" if code == _SIGKILL else f"ended with code {code}"
+    return f"rank {rank.number} of {rank.of} {how}"
+
+
 def _started(rank: Rank, accelerator: str, meeting: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", __name__, str(rank.number), str(rank.of), accelerator, meeting]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    order = msgspec.json.encode(Join(rank.number, rank.of, accelerator, meeting, os.getpid())).decode()
+    command = [sys.executable, "-m", "agent.rank", order]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | _LOOPBACK)
 
 
 def _join(rank: Rank, accelerator: str, meeting: str) -> torch.device:
@@ -305,8 +316,7 @@ def _join(rank: Rank, accelerator: str, meeting: str) -> torch.device:
     device = torch.device(f"cuda:{rank.number}" if accelerator == "cuda" else accelerator)
     if accelerator == "cuda":
         torch.cuda.set_device(device)
-    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):  # all ranks are on this host
-        os.environ.setdefault(name, "lo")
+    os.environ.update(_LOOPBACK)
     torch.distributed.init_process_group(
         _BACKENDS[accelerator],
         init_method=f"file://{meeting}",
@@ -315,6 +325,15 @@ def _join(rank: Rank, accelerator: str, meeting: str) -> torch.device:
         timeout=datetime.timedelta(seconds=_JOIN_S),
     )
     return device
+
+
+def serve(join: Join, calls: IO[bytes], answers: IO[bytes]) -> None:
+    """Be a rank until there are no more calls."""
+    torch.set_grad_enabled(False)
+    transformers_attention.register()
+    rank = Rank(join.number, join.of)
+    device = _join(rank, join.accelerator, join.meeting)
+    _follow(_Follower(rank, device), calls, answers)
 
 
 def _follow(follower: _Follower, calls: IO[bytes], answers: IO[bytes]) -> None:
@@ -336,21 +355,3 @@ def _follow(follower: _Follower, calls: IO[bytes], answers: IO[bytes]) -> None:
             if answer.error is not None:  # the leader may wait in a sum, where it reads no answer
                 time.sleep(_PATIENCE_S)
                 sys.exit(answer.error)
-
-
-def main() -> None:
-    """Entry point of a rank: `python -m agent.engines.ranks NUMBER OF ACCELERATOR MEETING`."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # these reach the whole group; the leader's parent decides
-        signal.signal(number, signal.SIG_IGN)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    rank = Rank(int(sys.argv[1]), int(sys.argv[2]))
-    torch.set_grad_enabled(False)
-    transformers_attention.register()
-    device = _join(rank, sys.argv[3], sys.argv[4])
-    _follow(_Follower(rank, device), sys.stdin.buffer, answers)
-
-
-if __name__ == "__main__":
-    main()

@@ -10,6 +10,7 @@ from agent.orders import Resolve
 from phasewatt.errors import EngineFailed
 from phasewatt.work import Architecture
 
+DRAWN_ON_CPU_LIMIT = 1_500_000_000 * 11 // 10  # random weights; "1.5B" models have up to a tenth more
 WEIGHT_FILES = ("*.safetensors", "*.json")
 
 

@@ -21,8 +21,7 @@ MODES = ("eager", "graph")
 _BY_OUTPUT = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
 _BY_INPUT = ("o_proj", "down_proj")
 _HEAD = "lm_head"
-_NAMES = ("all_gather_single", "all_gather_into_tensor")  # one call, from torch 2.13 on and before
-_gather: Any = next(getattr(torch.distributed, name) for name in _NAMES if hasattr(torch.distributed, name))
+_GATHERS = ("all_gather_single", "all_gather_into_tensor")  # one call, from torch 2.13 on and before
 
 
 class Rank(NamedTuple):
@@ -45,11 +44,12 @@ class Cut(NamedTuple):
         return whole.narrow(self.axis, self.start, self.length)
 
 
-def check(order: Load) -> None:
-    """Raise EngineFailed where the model of `order` cannot be shared by so many ranks, with the reason."""
-    ranks, shape = order.tensor_parallel, order.architecture
+def check_shape(shape: Architecture, ranks: int) -> None:
+    """Raise EngineFailed where so many ranks cannot share a model of that shape, with the reason."""
     if ranks == 1:
         return
+    if not torch.distributed.is_available():
+        raise EngineFailed(f"tensor_parallel: torch {torch.__version__} was built without torch.distributed")
     if shape.experts is not None or shape.family not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise EngineFailed(f"tensor_parallel: not for {shape.name}; known are dense models of the families {known}")
@@ -58,6 +58,13 @@ def check(order: Load) -> None:
             raise EngineFailed(
                 f"tensor_parallel = {ranks}: {shape.name} has {count} {name}, which {ranks} do not divide"
             )
+
+
+def check(order: Load) -> None:
+    """Raise EngineFailed where the model of `order` cannot be shared in that way, with the reason."""
+    if order.tensor_parallel == 1:
+        return
+    check_shape(order.architecture, order.tensor_parallel)
     if order.mode not in MODES:
         raise EngineFailed(f"tensor_parallel: not in mode {order.mode}; choose {' or '.join(MODES)}")
     if order.quantization != "none":
@@ -134,5 +141,6 @@ def _gathered(part: torch.nn.Module, given: Any, output: torch.Tensor) -> torch.
     """Logits [batch, tokens, vocabulary] of their parts [batch, tokens, vocabulary / ranks]."""
     ranks = torch.distributed.get_world_size()
     parts = output.new_empty((ranks * output.shape[0], *output.shape[1:]))  # those of a rank one after another
-    _gather(parts, output.contiguous())
+    gather = next(getattr(torch.distributed, name) for name in _GATHERS if hasattr(torch.distributed, name))
+    gather(parts, output.contiguous())
     return parts.view(ranks, *output.shape).movedim(0, -2).flatten(-2)

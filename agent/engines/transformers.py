@@ -75,9 +75,11 @@ class Transformers:
     def describe(self, order: Resolve) -> Described:
         """See `Engine.describe`."""
         accelerator = _accelerator(order.accelerator)
+        shape = architecture(order)
+        tensor_parallel.check_shape(shape, order.tensor_parallel)
         gpus = _gpus(order.tensor_parallel) if accelerator == "cuda" else ()
         return Described(
-            architecture=architecture(order),
+            architecture=shape,
             accelerator=accelerator,
             processor=torch.cuda.get_device_name() if accelerator == "cuda" else memory.cpu_model(),
             gpu_uuid=gpus[0] if gpus else None,
@@ -98,13 +100,8 @@ class Transformers:
         if self._loaded is None or self._loaded[0] != model:
             self._let_go()
         if self._ranks is None and order.tensor_parallel > 1:
-            self._ranks = Ranks(order.tensor_parallel, self._device.type)
-        if self._ranks is None:
-            self._mode = self._made(order)
-        else:
-            with self._ranks.together(order):
-                mode = self._made(order)
-            self._mode = Led(mode, self._ranks)
+            self._ranks = Ranks(order.tensor_parallel, self._device.type, order.meeting)
+        self._mode = self._made(order) if self._ranks is None else self._made_together(order, self._ranks)
         assert self._loaded is not None
         return msgspec.structs.replace(self._loaded[1], tf32=order.tf32 if self._device.type == "cuda" else None)
 
@@ -149,6 +146,16 @@ class Transformers:
         if self._loaded is None:
             self._loaded = msgspec.structs.replace(order, mode="", tf32=False), self._bring(order)
         return transformers_modes.create(order.mode, self._model)
+
+    def _made_together(self, order: Load, ranks: Ranks) -> Mode:
+        """See `_made`; with what the others refuse they end."""
+        try:
+            with ranks.together(order):
+                mode = self._made(order)
+        except EngineFailed:
+            self._let_go()
+            raise
+        return Led(mode, ranks)
 
     def _let_go(self) -> None:
         self._model = self._loaded = self._mode = None

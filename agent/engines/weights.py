@@ -13,9 +13,9 @@ from collections.abc import Mapping
 import numpy
 import torch
 
+from agent.engines.sources import DRAWN_ON_CPU_LIMIT
 from agent.engines.tensor_parallel import Cut
 
-DRAWN_ON_CPU_LIMIT = 1_500_000_000 * 11 // 10  # "1.5B" models have up to a tenth more
 DEVIATION = 0.02  # the initializer_range of every family here
 _HALF_RANGE = DEVIATION * math.sqrt(3)  # of a uniform distribution with that deviation
 _LEVELS = 1 << 16

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from agent.engines.sources import DRAWN_ON_CPU_LIMIT
 from agent.gguf import DTYPE_KEY, WEIGHTS_KEY, names
 from phasewatt import roofline
 from phasewatt.errors import ConfigInvalid, EngineFailed
@@ -80,7 +81,7 @@ def _drawn(shape: Architecture, source: str, dtype: str) -> tuple[Any, str | Non
         raise ConfigInvalid(
             f"--weights: expected random:SEED, got {source!r}; llama.cpp's convert_hf_to_gguf.py writes trained ones"
         )
-    if roofline.parameter_count(shape) > weights.DRAWN_ON_CPU_LIMIT:
+    if roofline.parameter_count(shape) > DRAWN_ON_CPU_LIMIT:
         raise EngineFailed(
             f"{shape.name} is too large: random weights above 1.5B parameters are not the same everywhere"
         )

@@ -5,17 +5,23 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from agent import models
+from agent import bench as bench_module
+from agent import memory, models, plans
 from agent.bench import Bench
 from agent.cells import Cell
 from agent.engines import create
+from agent.estimate import task_of
 from agent.orders import Load, MeasureMemory, Memory, Prompt, Repeat, Repeated, Resolve
+from agent.rank import Join
 from agent.stopping import Stop
 from phasewatt import prompt, roofline
 from phasewatt.errors import DoesNotFit, EngineFailed
@@ -163,7 +169,7 @@ def bench() -> Iterator[Bench]:
 
 
 def test_a_rank_that_ends_takes_the_engine_with_it_and_is_named(bench: Bench) -> None:
-    """Its leader would wait for its sum for ever. Until then the cell is measured as on one."""
+    """Its leader would wait for its sum for ever. Until then the cell is measured as on one; nothing is left of it."""
     cell = Cell(prompt_tokens=8, output_tokens=4, model="stories15m", tensor_parallel=2, accelerator="cpu", threads=1)
     work = bench.place(cell).work
     assert work is not None
@@ -172,14 +178,67 @@ def test_a_rank_that_ends_takes_the_engine_with_it_and_is_named(bench: Bench) ->
     ask = Repeat(phase=Phase.DECODE, repetitions=2, seconds=0, limit_s=60, depth=8, steps=3)
     assert len(bench.ask(ask, Repeated, 120).durations_ns) == 2
     assert bench.ask(MeasureMemory(), Memory, 60).use.host_peak_bytes
+    assert bench._meeting is not None
+    folder = Path(bench._meeting.name)
+    assert folder.is_dir()
     os.kill(bench.ranks[0], signal.SIGKILL)
 
     def on_and_on() -> None:
         for _ in range(100):
             bench.ask(ask, Repeated, 60)
 
-    with pytest.raises(EngineFailed, match="rank 1 of 2 ended"):
+    with pytest.raises(DoesNotFit, match="rank 1 of 2 was killed, as the kernel does when memory runs out"):
         on_and_on()
+    bench.clear()
+    assert not folder.exists()
+
+
+def test_a_rank_whose_leader_has_gone_ends_at_once() -> None:
+    """Before it imports what takes its time: it would wait for the others for ten minutes."""
+    join = msgspec.json.encode(Join(1, 2, "cpu", "/nonexistent", leader=1)).decode()
+    done = subprocess.run(
+        [sys.executable, "-m", "agent.rank", join], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "the leader of this rank has ended\n")
+
+
+def test_a_load_that_is_refused_leaves_an_engine_that_works() -> None:
+    """Mode graph on a CPU: the rank that refused it too is not left to end the engine later."""
+    engine: Any = create("transformers")
+    with pytest.raises(EngineFailed, match="mode graph needs an NVIDIA GPU"):
+        engine.load(sharing(tiny(layers=1), 2, mode="graph"))
+    assert engine._ranks is None
+    assert engine.load(sharing(tiny(layers=1), 1)).ranks == ()
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("weights_", "model", "accelerator", "fits"),
+    [
+        ("random:7", "llama-3-8b", "cuda", True),
+        ("path:/models/llama", "llama-3-8b", "cuda", False),
+        ("random:7", "smollm2-135m", "cuda", True),
+    ],
+    ids=["drawn on the GPUs", "from files", "small"],
+)
+def test_the_host_holds_whole_models_while_ranks_load(
+    weights_: str, model: str, accelerator: str, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20 GB of the host's memory are free, and 16 GB are a model of 8B parameters."""
+    monkeypatch.setattr(memory, "available_bytes", lambda: 20 * 10**9)
+    cell = Cell(prompt_tokens=8, output_tokens=4, model=model, weights=weights_, dtype="bfloat16", tensor_parallel=2)
+    said = bench_module._too_much_for_host(models.preset(model), cell)
+    assert (said is None) == fits
+    assert said is None or "that takes 32.1 GB, 20.0 GB are free" in said
+
+
+def test_ranks_on_a_cpu_need_the_whole_model_each() -> None:
+    shape = models.preset("qwen2.5-1.5b")
+    cell = Cell(prompt_tokens=8, output_tokens=4, model="qwen2.5-1.5b", tensor_parallel=2)
+    whole = roofline.weight_bytes(shape, "float32")
+    task = task_of(shape, cell)
+    assert bench_module.needed_bytes(task, cell, on_cpu=True) > 2 * whole
+    assert whole < bench_module.needed_bytes(task, cell, on_cpu=False) < 1.6 * whole
 
 
 class _Told:
@@ -251,3 +310,10 @@ def test_ranks_are_part_of_cell_and_label() -> None:
     assert " tensor=2 " in cell.label
     assert cell.model_key != msgspec.structs.replace(cell, tensor_parallel=1).model_key
     assert tensor_parallel.check(sharing(tiny(), 1)) is None
+
+
+@pytest.mark.parametrize(("gpus", "reason"), [(1, "skipped: needs 2 GPUs, there is 1"), (2, None)])
+def test_a_plan_says_that_there_are_too_few_gpus(gpus: int, reason: str | None) -> None:
+    cell = Cell(prompt_tokens=8, output_tokens=4, tensor_parallel=2)
+    assert plans._why_skipped(cell, models.preset("smollm2-135m"), 1, 2, gpus) == reason
+    assert plans._why_skipped(cell, models.preset("smollm2-135m"), 1, 2, None) is None

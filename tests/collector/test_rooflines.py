@@ -66,6 +66,14 @@ def test_no_ceilings_of_another_device_or_processor():
     assert peaks_for(trial().trial, [elsewhere]).matmul.value is None
 
 
+def test_several_gpus_are_not_held_against_the_ceilings_of_one():
+    ceilings = measured_ceilings()
+    assert peaks_for(trial().trial, [ceilings]).matmul.value is not None
+    shared = peaks_for(trial(under=trials.conditions(**CUDA, parallelism="tensor 2")).trial, [ceilings])
+    assert shared.matmul.value is None and shared.read.value is None
+    assert "the ceilings are of one processor, and tensor 2 shared the work" in shared.matmul.reason
+
+
 def test_the_cpu_of_a_gpu_host_is_found_by_its_kind():
     on_cpu = trial(under=trials.conditions()).trial
     gpu_only = measured_ceilings()

@@ -47,11 +47,13 @@ def test_each_metric_has_its_optimum() -> None:
 
 
 def test_unlike_trials_are_not_one_sweep() -> None:
-    """Another device, another mode, a failure, a single size."""
+    """Another device, another mode, several processors, other chunks, a failure, a single size."""
     trials = saturating()
     others = [
         changed(trials[0], device="other"),
         changed(trials[1], conditions=changed(trials[1].conditions, mode="graph")),
+        changed(trials[2], conditions=changed(trials[2].conditions, parallelism="tensor 2")),
+        changed(trials[3], conditions=changed(trials[3].conditions, prefill_chunk=5)),
         changed(trials[2], outcome=Outcome.FAILED, reason="out of memory"),
     ]
     assert optimum.sweeps(others) == ()
