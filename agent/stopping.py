@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from phasewatt.errors import Stopped
+from phasewatt.signals import on_signals
 
 
 class Stop:
@@ -42,8 +43,7 @@ class Stop:
 
     def on_signals(self) -> None:
         """Let Ctrl-C and SIGTERM set it."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: self.set())
+        on_signals(self.set, signal.SIGINT, signal.SIGTERM)
 
 
 class Until(Stop):

@@ -20,6 +20,7 @@ from collector.exports import batches_in
 from collector.store import Store, open_store
 from phasewatt.errors import ConfigInvalid, RecordRejected
 from phasewatt.messages import Batch
+from phasewatt.signals import on_signals
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigInvalid("--device: an export file says itself whose it is; only results of other tools need a name")
     # Heard between batches: an exception in the middle of a transaction leaves the database's driver in disorder.
     interrupted = threading.Event()
-    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    on_signals(interrupted.set, signal.SIGINT)
     with contextlib.closing(open_store(args.db, create=True)) as store:
         read = _batches if args.tool is None else functools.partial(foreign.batches_in, args.tool, args.device)
         return max([_import(store, path, read, interrupted) for path in args.files])

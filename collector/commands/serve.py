@@ -15,6 +15,7 @@ from collector.commands.pages import Parts
 from collector.settings import Address, BrokerSettings
 from collector.store import open_store
 from phasewatt.errors import ConfigInvalid
+from phasewatt.signals import on_signals
 
 _LOOK_S = 1.0
 
@@ -41,8 +42,7 @@ def run(args: argparse.Namespace) -> int:
     config = settings.named(keeping.with_flags(broker.settings_of(args), args), name=args.name, share=args.share)
     web = settings.pages_of(pages.with_flags(config.web, args))
     stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+    on_signals(stopped.set, signal.SIGTERM, signal.SIGINT)
     with contextlib.ExitStack() as stack:
         address, proof, shut_out = _broker(args, config.broker, stack)
         if config.share is not None and address.embedded:

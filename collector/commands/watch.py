@@ -21,6 +21,7 @@ from collector.watched import SILENT_S, Board, Boards, Heard
 from phasewatt.errors import ConfigInvalid
 from phasewatt.fields import Identifier
 from phasewatt.messages import Presence
+from phasewatt.signals import on_signals
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -63,8 +64,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigInvalid("watch: standard output is no terminal; add --json for one object a line")
     stopped = threading.Event()
     with contextlib.closing(Watching(address, proof, args.devices)) as watching:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stopped.set())
+        on_signals(stopped.set, signal.SIGTERM, signal.SIGINT)
         boards = Boards(args.devices, time.monotonic())
         show = _print_lines if args.json else _show_table
         show(boards, watching, stopped)

@@ -23,6 +23,7 @@ from agent.link import Link, Pace
 from agent.outbox import Outbox, OutboxFull
 from agent.spool import open_spool
 from phasewatt.messages import Clock
+from phasewatt.signals import on_signals
 from tests.faults import seeded
 from tests.faults.journal import Journal
 from tests.fixtures import wire
@@ -74,7 +75,7 @@ def main() -> int:
     """One life."""
     orders = msgspec.json.decode(sys.argv[1].encode(), type=Orders)
     finish = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: finish.set())
+    on_signals(finish.set, signal.SIGTERM)
     _say(ready_line(orders))
     clock = WallClock()
     outbox = _outbox(orders, clock)

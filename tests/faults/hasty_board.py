@@ -24,6 +24,7 @@ from agent.outbox import Outbox
 from agent.telemetry import Telemeter
 from phasewatt import series
 from phasewatt.messages import Clock
+from phasewatt.signals import on_signals
 from phasewatt.traces import Telemetry
 from tests.faults import seeded
 from tests.fixtures import wire
@@ -53,7 +54,7 @@ def main() -> int:
     """Its life."""
     orders = msgspec.json.decode(sys.argv[1].encode(), type=Orders)
     finish = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: finish.set())
+    on_signals(finish.set, signal.SIGTERM)
     outbox = Outbox.open(Path(orders.state), CAP_BYTES)
     broker = BrokerSettings(host="127.0.0.1", port=orders.port, tls=Tls(ca_path=orders.ca_path))
     no_clock = Clock(synchronised=None, offset_bound_s=None)

@@ -17,6 +17,7 @@ from collector.retention import Housekeeper
 from collector.settings import Address, BrokerSettings, Retention
 from collector.store import open_store
 from collector.subscriber import Subscriber
+from phasewatt.signals import on_signals
 
 NAME = "centre"
 _RETRY_S = (0.02, 0.1)
@@ -28,7 +29,7 @@ def main() -> int:
     database, port, ca_file, keep_s = sys.argv[1:]
     client.RETRY_S = _RETRY_S  # type: ignore[assignment] # whole seconds are long enough for the field
     stopped = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    on_signals(stopped.set, signal.SIGTERM)
     with contextlib.closing(open_store(database, create=True)) as store:
         broker = BrokerSettings(ca_file=ca_file)
         subscriber = Subscriber(Address(False, "127.0.0.1", int(port)), broker, NAME, store)

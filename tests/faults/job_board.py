@@ -16,6 +16,7 @@ import msgspec
 
 from agent.connection import BrokerSettings
 from agent.link import Link
+from phasewatt.signals import on_signals
 from tests.faults.board import PACE
 from tests.fixtures import wire
 from tests.fixtures.job_board import JobBoard
@@ -34,7 +35,7 @@ def main() -> int:
     """One life."""
     orders = msgspec.json.decode(sys.argv[1].encode(), type=Orders)
     end = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: end.set())
+    on_signals(end.set, signal.SIGTERM)
     board = JobBoard(Path(orders.state), orders.device, most_restarts=1000)
     board.cell_s = orders.cell_s
     settings = BrokerSettings(host="127.0.0.1", port=orders.port)
