@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from agent.signals import on_signals
 from phasewatt.errors import Stopped
-from phasewatt.signals import on_signals
 
 
 class Stop:

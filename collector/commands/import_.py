@@ -17,10 +17,10 @@ from typing import IO
 from collector import foreign
 from collector.conditions import printable
 from collector.exports import batches_in
+from collector.signals import on_signals
 from collector.store import Store, open_store
 from phasewatt.errors import ConfigInvalid, RecordRejected
 from phasewatt.messages import Batch
-from phasewatt.signals import on_signals
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

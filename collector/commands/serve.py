@@ -13,9 +13,9 @@ from collector import settings
 from collector.commands import authority, broker, broker_config, keeping, pages
 from collector.commands.pages import Parts
 from collector.settings import Address, BrokerSettings
+from collector.signals import on_signals
 from collector.store import open_store
 from phasewatt.errors import ConfigInvalid
-from phasewatt.signals import on_signals
 
 _LOOK_S = 1.0
 

@@ -17,11 +17,11 @@ from collector.commands import broker
 from collector.conditions import printable
 from collector.live_figures import figure
 from collector.numbers import quantity
+from collector.signals import on_signals
 from collector.watched import SILENT_S, Board, Boards, Heard
 from phasewatt.errors import ConfigInvalid
 from phasewatt.fields import Identifier
 from phasewatt.messages import Presence
-from phasewatt.signals import on_signals
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -21,9 +21,9 @@ import msgspec
 from agent.connection import BrokerSettings
 from agent.link import Link, Pace
 from agent.outbox import Outbox, OutboxFull
+from agent.signals import on_signals
 from agent.spool import open_spool
 from phasewatt.messages import Clock
-from phasewatt.signals import on_signals
 from tests.faults import seeded
 from tests.faults.journal import Journal
 from tests.fixtures import wire

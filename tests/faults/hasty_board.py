@@ -21,10 +21,10 @@ from agent.connection import BrokerSettings, Tls
 from agent.host import Host
 from agent.link import Link, Pace
 from agent.outbox import Outbox
+from agent.signals import on_signals
 from agent.telemetry import Telemeter
 from phasewatt import series
 from phasewatt.messages import Clock
-from phasewatt.signals import on_signals
 from phasewatt.traces import Telemetry
 from tests.faults import seeded
 from tests.fixtures import wire

@@ -15,9 +15,9 @@ import threading
 from collector import client
 from collector.retention import Housekeeper
 from collector.settings import Address, BrokerSettings, Retention
+from collector.signals import on_signals
 from collector.store import open_store
 from collector.subscriber import Subscriber
-from phasewatt.signals import on_signals
 
 NAME = "centre"
 _RETRY_S = (0.02, 0.1)

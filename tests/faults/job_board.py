@@ -16,7 +16,7 @@ import msgspec
 
 from agent.connection import BrokerSettings
 from agent.link import Link
-from phasewatt.signals import on_signals
+from agent.signals import on_signals
 from tests.faults.board import PACE
 from tests.fixtures import wire
 from tests.fixtures.job_board import JobBoard

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end."""
+"""Signals that ask a process to end; as collector/signals.py, for neither program knows the other."""
 
 from __future__ import annotations
 
