@@ -37,7 +37,7 @@ def main() -> None:
         sys.exit("the leader of this rank has ended")
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # where libraries that print cannot reach the answers
-    importlib.import_module("agent.engines.ranks").serve(join, sys.stdin.buffer, answers)
+    importlib.import_module("agent.engines.rank_follower").serve(join, sys.stdin.buffer, answers)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,8 @@ try:
         transformers_modes,
     )
     from agent.engines.burner import Burner
-    from agent.engines.ranks import Led, Ranks, ResetPeak
+    from agent.engines.rank_calls import ResetPeak
+    from agent.engines.ranks import Led, Ranks
     from agent.engines.sources import architecture
     from agent.engines.tensor_parallel import Rank
     from agent.engines.transformers_model import build, config_of

@@ -14,17 +14,10 @@ from tests.fixtures.modes import FAMILIES, STEPS, TOLERANCE, Setting, difference
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'phasewatt[torch]'")
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SLOW_S = 600  # of compilation, where other work takes the machine's time
 COMPILED = pytest.mark.timeout(SLOW_S)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other crawl where others take the processor's time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

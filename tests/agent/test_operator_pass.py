@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
@@ -20,6 +20,8 @@ from tests.fixtures.modes import FAMILIES, VOCABULARY, Setting, loaded, logits, 
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'phasewatt[torch]'")
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PREFILL = ProfileOperators(phase=Phase.PREFILL, repetitions=2, kv_start=0, kv_end=12)
 DECODE = ProfileOperators(phase=Phase.DECODE, repetitions=1, kv_start=12, kv_end=15, depth=12, steps=3)
 WAYS = [
@@ -30,15 +32,6 @@ WAYS = [
     ("qwen2_moe", Setting()),
     ("mixtral", Setting(experts="eager", attention="eager")),
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other crawl where others take the processor's time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def phases_of(engine: Any, how: Setting, tokens: int = 12) -> Phases:

@@ -31,8 +31,11 @@ from tests.fixtures.modes import FAMILIES, Setting, order, tiny
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'phasewatt[torch]'")
 
-from agent.engines import ranks, tensor_parallel, weights  # noqa: E402 - they need torch
-from agent.engines.ranks import Done, Led, Prompted, Stepped  # noqa: E402
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+from agent.engines import rank_follower, ranks, tensor_parallel, weights  # noqa: E402 - they need torch
+from agent.engines.rank_calls import Done, Prompted, Stepped  # noqa: E402
+from agent.engines.ranks import Led  # noqa: E402
 from agent.engines.tensor_parallel import Rank  # noqa: E402
 from agent.engines.transformers_model import build  # noqa: E402
 
@@ -76,15 +79,6 @@ class Ran:
         engine.crop(_TOKENS)
         tokens.append(engine.decode_one(first).tolist())
         return tokens, torch.cat(logits, dim=1)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other crawl where ranks take each other's time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("accelerator", "mode"), [("cpu", "eager"), ON_GPUS])
@@ -276,11 +270,11 @@ def test_only_a_token_that_all_ranks_hold_can_be_fed() -> None:
 
 def test_a_rank_answers_what_went_wrong_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A leader that waits in a sum is ended by that."""
-    monkeypatch.setattr(ranks, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(rank_follower, "_PATIENCE_S", 0.0)
     calls = io.BytesIO(msgspec.json.encode(Prompted(ids=(1, 2), batch=1)) + b"\n")
     answers = io.BytesIO()
     with pytest.raises(SystemExit, match="'NoneType' object has no attribute 'set_prompt'"):
-        ranks._follow(ranks._Follower(Rank(1, 2), torch.device("cpu")), calls, answers)
+        rank_follower._follow(rank_follower.Follower(Rank(1, 2), torch.device("cpu")), calls, answers)
     assert "has no attribute" in (msgspec.json.decode(answers.getvalue(), type=Done).error or "")
 
 
